@@ -1,0 +1,1 @@
+"""What a job is: request in, progress and previews on the way, meshes and a report out."""

@@ -1,0 +1,83 @@
+"""The things that travel between a client, the queue and the code that does the work. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..geometry.clouds import FloatArray
+from ..geometry.meshes import IntArray, Mesh
+
+Align = Literal["none", "scale", "similarity"]
+
+
+@dataclass
+class CompleteRequest:
+    """Complete Shape: settings only; the arrays travel beside it.
+
+    align: 'none' = the points are already in the canonical frame (z up, front -y, bounding box of the whole shape
+    centred at 0, longest side 1); 'scale' = the axes are trusted, scale and translation are found; 'similarity' = also
+    the rotation.  up: which input axis points up ('+z', '-y', ...).  viewpoint: where the sensor stood, in the input's
+    frame, or None.  resolution: cells along the canonical box [-0.55, 0.55]^3 in the final mesh.
+    """
+
+    kind: Literal["complete"] = "complete"
+    prior: str = "household"
+    align: Align = "scale"
+    up: str = "+z"
+    viewpoint: tuple[float, float, float] | None = None
+    hypotheses: int = 1
+    resolution: int = 128
+    seed: int = 0
+    device: str = "auto"
+    name: str = ""
+
+
+@dataclass
+class JobArrays:
+    """The input in its own (scene) frame.
+
+    points: (N, 3) float32.  normals: (N, 3) float32 or None.
+    faces: (F, 3) int32 into points where the input is a mesh (its surface is sampled by the engine), or None.
+    """
+
+    points: FloatArray
+    normals: FloatArray | None = None
+    faces: IntArray | None = None
+
+
+@dataclass
+class Progress:
+    """stage: a short word a user understands.  fraction: 0..1 of the whole job.  eta_s: seconds left, None unknown."""
+
+    stage: str
+    fraction: float
+    eta_s: float | None = None
+    message: str = ""
+
+
+@dataclass
+class Preview:
+    """A mesh in the input's scene frame, coarser than the result. hypothesis: which of the results it previews."""
+
+    mesh: Mesh
+    resolution: int
+    hypothesis: int = 0
+
+
+@dataclass
+class JobCallbacks:
+    """How running work reaches the outside. `should_stop` is asked at least once an optimiser step."""
+
+    on_progress: Callable[[Progress], None] = lambda progress: None
+    on_preview: Callable[[Preview], None] = lambda preview: None
+    should_stop: Callable[[], bool] = lambda: False
+
+
+@dataclass
+class JobResult:
+    """meshes: one a hypothesis, best first, in the input's scene frame. report: JSON-serialisable, fields of the CLI."""
+
+    meshes: list[Mesh] = field(default_factory=list)
+    report: dict[str, Any] = field(default_factory=dict)
