@@ -35,6 +35,21 @@ class CompleteRequest:
 
 
 @dataclass
+class SelftestRequest:
+    """Prove that the engine works: see engine.jobs.selftest. The job waits `steps` times `step_seconds` first."""
+
+    kind: Literal["selftest"] = "selftest"
+    resolution: int = 64
+    steps: int = 1
+    step_seconds: float = 0.0
+    device: str = "auto"
+    name: str = ""
+
+
+Request = CompleteRequest | SelftestRequest
+
+
+@dataclass
 class JobArrays:
     """The input in its own (scene) frame.
 
@@ -77,7 +92,10 @@ class JobCallbacks:
 
 @dataclass
 class JobResult:
-    """meshes: one a hypothesis, best first, in the input's scene frame. report: JSON-serialisable, fields of the CLI."""
+    """meshes: one a hypothesis, best first, in the input's scene frame.
+
+    report: JSON-serialisable, the fields of the command line's report.
+    """
 
     meshes: list[Mesh] = field(default_factory=list)
     report: dict[str, Any] = field(default_factory=dict)
