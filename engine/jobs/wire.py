@@ -1,0 +1,349 @@
+"""Requests, arrays and meshes as they travel: JSON and NPZ, checked before anything is allocated. No torch here.
+
+The arrays' format is NumPy's NPZ (a zip of NPY files), read with allow_pickle=False after the header of every member
+was checked: a file from a stranger can cost at most `MAX_BYTES` of memory and execute nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..device import DEVICES
+from ..errors import InputError
+from ..geometry.clouds import FloatArray
+from ..geometry.meshes import IntArray, Mesh
+from .types import CompleteRequest, JobArrays, Request, SelftestRequest
+
+_npy: Any = np.lib.format  # its functions carry no type hints
+
+MAX_POINTS = 20_000_000
+MAX_BYTES = 512 * 2**20
+MAX_COMPRESSION = 200  # deflate reaches 1000 on zeros; coordinates never come near
+UP_AXES = ("+x", "-x", "+y", "-y", "+z", "-z")
+NEEDS_ARRAYS = {"complete": True, "selftest": False}
+
+
+# ---------------------------------------------------------------------------------------------------------- requests
+
+
+def _bad(field: str, value: Any, expected: str) -> InputError:
+    shown = repr(value)
+    return InputError(
+        "request_invalid",
+        f"The request's field '{field}' is not valid.",
+        f"It is {shown if len(shown) <= 80 else shown[:77] + '...'}; expected {expected}.",
+        f"Change '{field}' and try again.",
+    )
+
+
+def _integer(low: int, high: int) -> Callable[[str, Any], int]:
+    def check(field: str, value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise _bad(field, value, f"a whole number from {low} to {high}")
+        return value
+
+    return check
+
+
+def _number(low: float, high: float) -> Callable[[str, Any], float]:
+    def check(field: str, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise _bad(field, value, f"a number from {low:g} to {high:g}")
+        return float(value)
+
+    return check
+
+
+def _choice(*options: str) -> Callable[[str, Any], str]:
+    def check(field: str, value: Any) -> str:
+        if not isinstance(value, str) or value not in options:
+            raise _bad(field, value, "one of " + ", ".join(options))
+        return value
+
+    return check
+
+
+def _text(longest: int, empty: bool) -> Callable[[str, Any], str]:
+    def check(field: str, value: Any) -> str:
+        if not isinstance(value, str) or len(value) > longest or "\0" in value or not (value or empty):
+            raise _bad(field, value, f"a text of {0 if empty else 1} to {longest} characters")
+        return value
+
+    return check
+
+
+def _viewpoint(field: str, value: Any) -> tuple[float, float, float] | None:
+    if value is None:
+        return None
+    if (
+        not isinstance(value, list | tuple)
+        or len(value) != 3
+        or any(isinstance(v, bool) or not isinstance(v, int | float) for v in value)
+        or not all(math.isfinite(v) and abs(v) < 1e12 for v in value)
+    ):
+        raise _bad(field, value, "three finite numbers (x, y, z), or null")
+    x, y, z = (float(v) for v in value)
+    return x, y, z
+
+
+_FIELDS: dict[str, dict[str, Callable[[str, Any], Any]]] = {
+    "complete": {
+        "kind": _choice("complete"),
+        "prior": _text(1024, empty=False),
+        "align": _choice("none", "scale", "similarity"),
+        "up": _choice(*UP_AXES),
+        "viewpoint": _viewpoint,
+        "hypotheses": _integer(1, 16),
+        "resolution": _integer(8, 512),
+        "seed": _integer(0, 2**32 - 1),
+        "device": _choice(*DEVICES),
+        "name": _text(256, empty=True),
+    },
+    "selftest": {
+        "kind": _choice("selftest"),
+        "resolution": _integer(8, 512),
+        "steps": _integer(1, 10_000),
+        "step_seconds": _number(0, 60),
+        "device": _choice(*DEVICES),
+        "name": _text(256, empty=True),
+    },
+}
+_CLASSES: dict[str, type[CompleteRequest] | type[SelftestRequest]] = {
+    "complete": CompleteRequest,
+    "selftest": SelftestRequest,
+}
+
+
+def parse_request(data: Any) -> Request:
+    """JSON object -> request. Fields left out take their defaults; anything unknown or out of range raises InputError
+    that names the field."""
+    if not isinstance(data, dict):
+        raise InputError(
+            "request_invalid",
+            "The request cannot be read.",
+            f"It is a JSON {type(data).__name__}, not an object.",
+            'Send an object such as {"kind": "complete", "resolution": 128}.',
+        )
+    kind = data.get("kind")
+    if not isinstance(kind, str) or kind not in _FIELDS:
+        raise _bad("kind", kind, "one of " + ", ".join(_FIELDS))
+    fields = _FIELDS[kind]
+    values: dict[str, Any] = {}
+    for field, value in data.items():
+        if field not in fields:
+            raise InputError(
+                "request_field_unknown",
+                f"The request has an unknown field '{str(field)[:80]}'.",
+                f"A '{kind}' request has the fields {', '.join(fields)}.",
+                "Remove the field, or use an engine of the version that the client was made for.",
+            )
+        values[field] = fields[field](field, value)
+    return _CLASSES[kind](**values)
+
+
+def request_to_json(request: Request) -> dict[str, Any]:
+    return dataclasses.asdict(request)
+
+
+# ------------------------------------------------------------------------------------------------------------ arrays
+
+
+def _malformed(why: str) -> InputError:
+    return InputError(
+        "arrays_invalid",
+        "The arrays cannot be read.",
+        why,
+        "Send an NPZ file with 'points' (N x 3 numbers) and, where known, 'normals' (N x 3) and 'faces' (F x 3).",
+    )
+
+
+def _too_large(why: str) -> InputError:
+    return InputError(
+        "arrays_too_large",
+        "The input is too large.",
+        why,
+        f"Reduce it to at most {MAX_POINTS:,} points and {MAX_BYTES // 2**20} MB.",
+    )
+
+
+@dataclasses.dataclass
+class _Header:
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    nbytes: int
+
+
+def _read_header(member: IO[bytes], name: str) -> tuple[_Header, int]:
+    """The NPY header and its length in bytes, without touching the data."""
+    try:
+        version = _npy.read_magic(member)
+        if version == (1, 0):
+            length = int.from_bytes(member.read(2), "little")
+            prefix = 10
+        elif version in ((2, 0), (3, 0)):
+            length = int.from_bytes(member.read(4), "little")
+            prefix = 12
+        else:
+            raise ValueError(f"NPY version {version} is not known")
+        if length > 4096:
+            raise ValueError(f"its header declares {length} bytes")
+        text = member.read(length)
+        if len(text) != length:
+            raise ValueError("its header is cut short")
+        # NumPy's own parser (a literal, nothing is executed), fed a version 2 header made of the bytes just checked.
+        again = io.BytesIO(length.to_bytes(4, "little") + text)
+        shape, _, dtype = _npy.read_array_header_2_0(again)
+        if any(int(n) < 0 for n in shape):
+            raise ValueError(f"its shape is {shape}")
+    except Exception as error:  # the parser meets hostile text: whatever it raises means the same
+        raise _malformed(f"'{name}' is not an NPY array: {error}.") from None
+    count = math.prod(int(n) for n in shape)  # Python integers: no overflow
+    return _Header(tuple(int(n) for n in shape), dtype, count * dtype.itemsize), prefix + length
+
+
+def _read_npz(source: Path | bytes, allowed: dict[str, str], required: set[str]) -> dict[str, NDArray[Any]]:
+    """Members named in `allowed` (name -> NumPy kinds, 'f' or 'iu'), every one (n, 3), read after all were checked."""
+    stream: IO[bytes] = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+    with stream:
+        try:
+            archive = zipfile.ZipFile(stream)
+            members = archive.infolist()
+        except (zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError) as error:
+            raise _malformed(f"It is not an NPZ file: {error}.") from None
+        if len(members) > len(allowed):
+            raise _malformed(f"It has {len(members)} members; at most {', '.join(allowed)} are expected.")
+        total = 0
+        seen: set[str] = set()
+        for member in members:
+            name = member.filename.removesuffix(".npy")
+            if name not in allowed or name in seen or member.flag_bits & 1:
+                raise _malformed(f"The member '{member.filename[:80]}' is not expected.")
+            seen.add(name)
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise _malformed(f"'{name}' is compressed in a way that is not supported.")
+            total += member.file_size
+            if total > MAX_BYTES:
+                raise _too_large(f"Unpacked it would need more than {MAX_BYTES // 2**20} MB.")
+            if member.file_size > 2**20 and member.file_size > MAX_COMPRESSION * max(member.compress_size, 1):
+                raise _malformed(f"'{name}' is compressed {member.file_size // max(member.compress_size, 1)} times.")
+        missing = required - seen
+        if missing:
+            raise _malformed(f"'{sorted(missing)[0]}' is missing.")
+        arrays: dict[str, NDArray[Any]] = {}
+        for member in members:  # every header first: a bad last member costs nothing
+            with _open(archive, member) as stream_in:
+                header, offset = _read_header(stream_in, member.filename)
+            name = member.filename.removesuffix(".npy")
+            if header.dtype.kind not in allowed[name] or header.dtype.itemsize not in (1, 2, 4, 8):
+                raise _malformed(f"'{name}' has the type {header.dtype}; numbers are expected.")
+            if len(header.shape) != 2 or header.shape[1] != 3:
+                raise _malformed(f"'{name}' has the shape {header.shape}; (n, 3) is expected.")
+            if header.shape[0] > MAX_POINTS * (2 if name == "faces" else 1):
+                raise _too_large(f"'{name}' declares {header.shape[0]:,} rows.")
+            if offset + header.nbytes != member.file_size:
+                raise _malformed(f"'{name}' declares {header.nbytes} bytes and holds {member.file_size - offset}.")
+        for member in members:
+            with _open(archive, member) as stream_in:
+                try:
+                    array = _npy.read_array(stream_in, allow_pickle=False)
+                except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
+                    raise _malformed(f"'{member.filename}' is damaged: {error}.") from None
+                except Exception as error:  # zlib.error
+                    raise _malformed(f"'{member.filename}' is damaged: {error}.") from None
+            arrays[member.filename.removesuffix(".npy")] = array
+        return arrays
+
+
+def _open(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> IO[bytes]:
+    try:
+        return archive.open(member)
+    except (zipfile.BadZipFile, ValueError, EOFError, OSError, RuntimeError) as error:
+        raise _malformed(f"'{member.filename[:80]}' is damaged: {error}.") from None
+
+
+def _float32(array: NDArray[Any]) -> FloatArray:
+    with np.errstate(over="ignore"):  # beyond float32 becomes inf, which check_cloud refuses by name
+        return np.ascontiguousarray(array, np.float32)
+
+
+def _faces(array: NDArray[Any], count: int) -> IntArray:
+    if len(array) and (int(array.min()) < 0 or int(array.max()) >= count):
+        raise _malformed(f"'faces' refers to points outside 0 to {count - 1}.")
+    return np.ascontiguousarray(array, np.int32)
+
+
+def decode_arrays(source: Path | bytes) -> JobArrays:
+    """NPZ -> JobArrays: points (N, 3), normals (N, 3) or None, faces (F, 3) or None.
+
+    Raises InputError 'arrays_invalid' or 'arrays_too_large' before anything of the declared size is allocated. Values
+    (NaN, degenerate and so on) are engine.geometry.io.check_cloud's matter.
+    """
+    arrays = _read_npz(source, {"points": "fiu", "normals": "fiu", "faces": "iu"}, {"points"})
+    points = _float32(arrays["points"])
+    normals = _float32(arrays["normals"]) if "normals" in arrays else None
+    if normals is not None and len(normals) != len(points):
+        raise _malformed(f"There are {len(points)} points and {len(normals)} normals.")
+    faces = _faces(arrays["faces"], len(points)) if "faces" in arrays else None
+    return JobArrays(points, normals, faces)
+
+
+def encode_arrays(arrays: JobArrays) -> bytes:
+    """JobArrays -> NPZ."""
+    members: dict[str, NDArray[Any]] = {"points": np.asarray(arrays.points, np.float32)}
+    if arrays.normals is not None:
+        members["normals"] = np.asarray(arrays.normals, np.float32)
+    if arrays.faces is not None:
+        members["faces"] = np.asarray(arrays.faces, np.int32)
+    return _npz(members)
+
+
+# ------------------------------------------------------------------------------------------------------------ meshes
+
+
+def encode_mesh(mesh: Mesh) -> bytes:
+    """Mesh -> NPZ with vertices (V, 3) float32, faces (F, 3) int32, normals (V, 3) float32 (made where absent)."""
+    vertices = np.asarray(mesh.vertices, np.float32)
+    faces = np.asarray(mesh.faces, np.int32)
+    normals = mesh.normals if mesh.normals is not None else vertex_normals(vertices, faces)
+    return _npz({"vertices": vertices, "faces": faces, "normals": np.asarray(normals, np.float32)})
+
+
+def decode_mesh(source: Path | bytes) -> Mesh:
+    """NPZ -> Mesh, checked as `decode_arrays` does."""
+    arrays = _read_npz(source, {"vertices": "f", "faces": "iu", "normals": "f"}, {"vertices", "faces"})
+    vertices = _float32(arrays["vertices"])
+    normals = _float32(arrays["normals"]) if "normals" in arrays else None
+    if normals is not None and len(normals) != len(vertices):
+        raise _malformed(f"There are {len(vertices)} vertices and {len(normals)} normals.")
+    return Mesh(vertices, _faces(arrays["faces"], len(vertices)), normals)
+
+
+def vertex_normals(vertices: FloatArray, faces: IntArray) -> FloatArray:
+    """(V, 3) unit normals, each the area-weighted mean over the vertex's faces; zero for a vertex without any."""
+    v = np.asarray(vertices, np.float64)
+    corners = v[faces]
+    face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals = np.empty_like(v)
+    for axis in range(3):
+        normals[:, axis] = np.bincount(faces.ravel(), np.repeat(face_normals[:, axis], 3), len(v))
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    return np.divide(normals, length, out=np.zeros_like(normals), where=length > 0).astype(np.float32)
+
+
+def _npz(members: dict[str, NDArray[Any]]) -> bytes:
+    # Not np.savez: stored members with plain headers are all that a small client needs to read.
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in members.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                _npy.write_array(member, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+    return out.getvalue()
