@@ -23,3 +23,57 @@ class Mesh:
     vertices: FloatArray
     faces: IntArray
     normals: FloatArray | None = None
+
+
+def face_areas(mesh: Mesh) -> NDArray[np.float64]:
+    """(F,) areas, in the square of the mesh's unit."""
+    return np.asarray(0.5 * np.linalg.norm(_face_vectors(mesh), axis=1), np.float64)
+
+
+def face_normals(mesh: Mesh) -> FloatArray:
+    """(F, 3) unit normals by the winding; the zero vector for a triangle without area."""
+    return _unit(_face_vectors(mesh))
+
+
+def vertex_normals(mesh: Mesh) -> FloatArray:
+    """(V, 3) unit normals: the faces' normals weighed by area; the zero vector where no face has any."""
+    total = np.zeros((len(mesh.vertices), 3))
+    vectors = _face_vectors(mesh)
+    for corner in range(3):
+        for axis in range(3):
+            total[:, axis] += np.bincount(mesh.faces[:, corner], weights=vectors[:, axis], minlength=len(total))
+    return _unit(total)
+
+
+def surface_area(mesh: Mesh) -> float:
+    return float(face_areas(mesh).sum())
+
+
+def enclosed_volume(mesh: Mesh) -> float:
+    """Signed volume of a closed mesh, positive where the faces look outwards (divergence theorem)."""
+    if len(mesh.vertices) == 0:
+        return 0.0
+    vertices = mesh.vertices.astype(np.float64)
+    a, b, c = (vertices - vertices.mean(axis=0))[mesh.faces.T]
+    return float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6.0)
+
+
+def compacted(mesh: Mesh) -> Mesh:
+    """The same triangles without the vertices that none of them uses."""
+    used = np.zeros(len(mesh.vertices), bool)
+    used[mesh.faces] = True
+    if bool(used.all()):
+        return mesh
+    number = (np.cumsum(used) - 1).astype(np.int32)
+    return Mesh(mesh.vertices[used], number[mesh.faces], None if mesh.normals is None else mesh.normals[used])
+
+
+def _face_vectors(mesh: Mesh) -> NDArray[np.float64]:
+    """(F, 3) normals of length twice the area."""
+    a, b, c = mesh.vertices.astype(np.float64)[mesh.faces.T]
+    return np.asarray(np.cross(b - a, c - a), np.float64)
+
+
+def _unit(vectors: NDArray[np.float64]) -> FloatArray:
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0).astype(np.float32)
