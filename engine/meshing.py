@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import product
 
-import fast_simplification
 import numpy as np
 import scipy.sparse
 import scipy.sparse.csgraph
@@ -211,6 +210,7 @@ class _Level:
     """Everything known at one resolution. All id lists ascend.
 
     nodes: (N,) ids, values: (N,) closed field.  cells: (C,) ids, corners: (C, 8) indices into nodes.
+    cases: (C,) sign patterns, bit c set where corner c lies inside; 0 and 255 are not crossed by the surface.
     """
 
     lattice: _Lattice
@@ -219,6 +219,18 @@ class _Level:
     cells: torch.Tensor
     corners: torch.Tensor
     followed: int = 0
+    cases: torch.Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        inside = self.values < 0
+        self.cases = inside[self.corners[:, 0]].to(torch.int64)
+        for corner in range(1, 8):
+            self.cases |= inside[self.corners[:, corner]].to(torch.int64) << corner
+
+    def is_cut(self) -> torch.Tensor:
+        """(C,) whether the surface crosses the cell."""
+        cut: torch.Tensor = (self.cases != 0) & (self.cases != 255)
+        return cut
 
 
 def _extract(
@@ -262,7 +274,7 @@ def _extract(
         else:
             level = _refined(level, sampler, slope)
             lattice = level.lattice
-        cut = _is_cut(level)
+        cut = level.is_cut()
         mesh = _march(level, cut, sampler) if (last or on_level is not None) and bool(cut.any()) else None
         stats.append(
             LevelStats(
@@ -328,7 +340,7 @@ def _refined(coarse: _Level, sampler: _Sampler, slope: float) -> _Level:
     fine = _Lattice(coarse.lattice.cells * 2, coarse.lattice.step / 2)
     at_corners = coarse.values[coarse.corners]
     near = at_corners.abs().mean(dim=1) <= slope * _MEAN_TO_CORNERS * coarse.lattice.step
-    keep = near | _is_cut(coarse)
+    keep = near | coarse.is_cut()
     at_corners = at_corners[keep]
     parents = coarse.lattice.cell_ijk(coarse.cells[keep])
     centres = fine.node_ids(2 * parents + 1)
@@ -368,28 +380,19 @@ def _with_cells(
 
 def _uncovered_neighbours(level: _Level) -> torch.Tensor:
     """Ids of cells not in the level that share a crossed face with one that is."""
-    cut = _is_cut(level)
-    if not bool(cut.any()):
-        return level.cells[:0]
-    inside = level.values[level.corners[cut]] < 0
-    ijk = level.lattice.cell_ijk(level.cells[cut])
-    offsets = _corner_offsets(ijk.device)
+    cut = level.is_cut()
+    cases, ijk = level.cases[cut], level.lattice.cell_ijk(level.cells[cut])
     found = []
     for axis, side in product(range(3), (0, 1)):
-        face = inside[:, offsets[:, axis] == side]
-        crossed = face.any(dim=1) & ~face.all(dim=1)
-        neighbour = ijk[crossed].clone()
+        mask = sum(1 << corner for corner in range(8) if corner >> axis & 1 == side)
+        face = cases & mask
+        neighbour = ijk[(face != 0) & (face != mask)]
         neighbour[:, axis] += 2 * side - 1
         valid = (neighbour[:, axis] >= 0) & (neighbour[:, axis] < level.lattice.cells)
-        found.append(level.lattice.cell_ids(neighbour[valid]))
-    candidates = torch.unique(torch.cat(found))
-    return candidates[~_look_up(level.cells, candidates)[1]]
-
-
-def _is_cut(level: _Level) -> torch.Tensor:
-    inside = level.values[level.corners] < 0
-    cut: torch.Tensor = inside.any(dim=1) & ~inside.all(dim=1)
-    return cut
+        ids = level.lattice.cell_ids(neighbour[valid])
+        found.append(ids[~_look_up(level.cells, ids)[1]])
+    beyond: torch.Tensor = torch.unique(torch.cat(found))
+    return beyond
 
 
 def _march(level: _Level, cut: torch.Tensor, sampler: _Sampler) -> Mesh:
@@ -397,8 +400,7 @@ def _march(level: _Level, cut: torch.Tensor, sampler: _Sampler) -> Mesh:
     home = level.nodes.device
     table = _case_table()
     corners = level.corners[cut]
-    inside = level.values[corners] < 0
-    case = (inside.to(torch.int64) << torch.arange(8, device=home)).sum(dim=1)
+    case = level.cases[cut]
     counts = torch.from_numpy(table.counts).to(home)[case]
     rows = torch.repeat_interleave(torch.arange(len(corners), device=home), counts)
     nth = torch.arange(len(rows), device=home) - (torch.cumsum(counts, 0) - counts)[rows]
@@ -500,9 +502,7 @@ def _case_table() -> _CaseTable:
         base = side << axis
         ring = [base, base | u, base | u | v, base | v]  # counter-clockwise seen from the axis' far end
         faces.append(ring if side else ring[::-1])
-    faces_of_edge = [
-        {f for f, ring in enumerate(faces) if c in ring and c | 1 << axis in ring} for c, axis in edges
-    ]
+    faces_of_edge = [{f for f, ring in enumerate(faces) if c in ring and c | 1 << axis in ring} for c, axis in edges]
 
     def on_one_face(a: int, b: int) -> bool:
         return bool(faces_of_edge[a] & faces_of_edge[b])
@@ -513,8 +513,11 @@ def _case_table() -> _CaseTable:
         for ring in faces:
             entry = None
             turns = [(ring[i], ring[(i + 1) % 4]) for i in range(4)]
-            crossings = [(number[frozenset(turn)], bool(case >> turn[1] & 1)) for turn in turns
-                         if case >> turn[0] & 1 != case >> turn[1] & 1]
+            crossings = [
+                (number[frozenset(turn)], bool(case >> turn[1] & 1))
+                for turn in turns
+                if case >> turn[0] & 1 != case >> turn[1] & 1
+            ]
             if crossings and not crossings[0][1]:  # begin where the ring goes in
                 crossings = crossings[1:] + crossings[:1]
             for edge, goes_in in crossings:
@@ -549,9 +552,7 @@ def _triangulated(loop: tuple[int, ...], forbidden: Callable[[int, int], bool]) 
     return answer
 
 
-def _try_triangulate(
-    loop: tuple[int, ...], forbidden: Callable[[int, int], bool]
-) -> list[tuple[int, int, int]] | None:
+def _try_triangulate(loop: tuple[int, ...], forbidden: Callable[[int, int], bool]) -> list[tuple[int, int, int]] | None:
     if len(loop) < 3:
         return []
     first, last = loop[0], loop[-1]  # the side first-last belongs to exactly one triangle: try each apex
@@ -609,6 +610,8 @@ def decimate(mesh: Mesh, faces: int) -> Mesh:
 
     A mesh that is small enough already comes back as it is.
     """
+    import fast_simplification
+
     if faces < 4:
         raise ValueError("a closed surface has at least 4 triangles")
     if len(mesh.faces) <= faces:
