@@ -1,0 +1,1 @@
+"""Shape libraries, supervision and the training loop."""

@@ -1,0 +1,140 @@
+"""The default architecture, `grid`: a code that is a small grid, decoded by convolutions to a feature grid and a tiny MLP.
+
+f(x; z, e) = MLP(trilinear(D(z, e), x)): z a spatial latent code (16 numbers in each of 8^3 cells), e the evidence's own
+features, passed across at full resolution as in a U-Net (Ronneberger 2015; for occupancy: Convolutional Occupancy
+Networks, Peng 2020). Without evidence (e = 0) D is an ordinary decoder, so that codes can be generated and blended; with
+it what was observed keeps its detail. The encoder's code is where completion starts; its posterior variance says how much
+each number of the code is known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from . import evidence as ev
+
+
+@dataclass
+class Encoded:
+    """What the encoder says of the evidence.
+
+    mean, log_variance: (B, C, 8, 8, 8), of the latent code.  skip16: (B, 16^3 features), skip32: (B, 32^3 features).
+    """
+
+    mean: Tensor
+    log_variance: Tensor
+    skip16: Tensor
+    skip32: Tensor
+
+
+class _Residual(nn.Module):
+    """x + conv(act(conv(act(x)))), starting as the identity (so no normalisation is needed)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv3d(width, width, 3, padding=1)
+        self.second = nn.Conv3d(width, width, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.silu(self.first(F.silu(x))))
+
+
+def _up(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+class GridField(nn.Module):
+    """Encoder, decoder and point MLP of the `grid` architecture.
+
+    code_channels: numbers a code cell.  width: features of the 32^3 grid; deeper levels have 3, 6 and 8 times as many.
+    hidden: width of the point MLP.
+    """
+
+    name = "grid"
+
+    def __init__(self, code_channels: int = 16, width: int = 16, hidden: int = 32, resolution: int = 32) -> None:
+        super().__init__()
+        self.arguments = {
+            "code_channels": code_channels, "width": width, "hidden": hidden, "resolution": resolution,
+        }
+        self.resolution = resolution
+        self.code_shape = (code_channels, resolution // 4, resolution // 4, resolution // 4)
+        w1, w2, w3, w4 = width, 3 * width, 6 * width, 8 * width
+        # Encoder
+        self.e1 = nn.Conv3d(ev.CHANNELS, w1, 3, padding=1)
+        self.e1b = nn.Conv3d(w1, w1, 3, padding=1)
+        self.e2 = nn.Conv3d(w1, w2, 3, stride=2, padding=1)
+        self.e2b = _Residual(w2)
+        self.e3 = nn.Conv3d(w2, w3, 3, stride=2, padding=1)
+        self.e3b = _Residual(w3)
+        self.e4 = nn.Conv3d(w3, w4, 3, stride=2, padding=1)
+        self.e4b = nn.Sequential(_Residual(w4), _Residual(w4))
+        self.e5 = nn.Conv3d(w4, w3, 1)
+        self.e6 = nn.Conv3d(2 * w3, w3, 1)
+        self.e6b = _Residual(w3)
+        self.to_code = nn.Conv3d(w3, 2 * code_channels, 1)
+        # Decoder
+        self.d1 = nn.Conv3d(code_channels + 3, w3, 3, padding=1)
+        self.d1b = _Residual(w3)
+        self.d2 = nn.Conv3d(w3, w4, 3, stride=2, padding=1)
+        self.d2b = nn.Sequential(_Residual(w4), _Residual(w4))
+        self.d3 = nn.Conv3d(w4, w3, 1)
+        self.d3b = _Residual(w3)
+        self.d4 = nn.Conv3d(w3, w2, 1)
+        self.d4s = nn.Conv3d(w2, w2, 1)
+        self.d4b = nn.Sequential(nn.Conv3d(w2, w2, 3, padding=1), _Residual(w2))
+        self.d5 = nn.Conv3d(w2, w1, 1)
+        self.d5s = nn.Conv3d(w1, w1, 1)
+        self.d5b = nn.Sequential(nn.Conv3d(w1, w1, 3, padding=1), _Residual(w1))
+        self.features = nn.Conv3d(w1, w1, 1)
+        # Point MLP
+        self.m1 = nn.Linear(w1 + 3, hidden)
+        self.m2 = nn.Linear(hidden, hidden)
+        self.m3 = nn.Linear(hidden, 1)
+        nn.init.constant_(self.to_code.bias, 0.0)
+        with torch.no_grad():
+            self.to_code.bias[code_channels:] = -3.0
+            self.to_code.weight[code_channels:] *= 0.1
+
+    def encode(self, grid: Tensor) -> Encoded:
+        """grid: (B, CHANNELS, R, R, R) from `evidence_grid` -> code posterior and evidence features."""
+        s32 = F.silu(self.e1b(F.silu(self.e1(grid))))
+        s16 = self.e2b(self.e2(s32))
+        s8 = self.e3b(self.e3(F.silu(s16)))
+        s4 = self.e4b(self.e4(F.silu(s8)))
+        s4 = s4 + s4.mean((2, 3, 4), keepdim=True)
+        x = self.e6b(self.e6(torch.cat([s8, _up(self.e5(F.silu(s4)))], 1)))
+        mean, log_variance = self.to_code(F.silu(x)).chunk(2, 1)
+        return Encoded(mean, log_variance.clamp(-10, 2), s16, s32)
+
+    def decode(self, code: Tensor, skip16: Tensor | None = None, skip32: Tensor | None = None) -> Tensor:
+        """code: (B, C, 8, 8, 8); evidence features or None -> feature grid (B, width, 32, 32, 32)."""
+        r = self.code_shape[1]
+        axis = (torch.arange(r, device=code.device, dtype=code.dtype) + 0.5) / r * 2 - 1
+        xyz = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij")).expand(code.shape[0], -1, -1, -1, -1)
+        x = self.d1b(self.d1(torch.cat([code, xyz], 1)))
+        y = self.d2b(self.d2(F.silu(x)))
+        y = y + y.mean((2, 3, 4), keepdim=True)
+        x = self.d3b(x + _up(self.d3(F.silu(y))))
+        x = _up(self.d4(F.silu(x)))
+        if skip16 is not None:
+            x = x + self.d4s(F.silu(skip16))
+        x = self.d4b(F.silu(x))
+        x = _up(self.d5(F.silu(x)))
+        if skip32 is not None:
+            x = x + self.d5s(skip32)
+        x = self.d5b(F.silu(x))
+        return self.features(F.silu(x))
+
+    def query(self, features: Tensor, points: Tensor) -> Tensor:
+        """features: (B, width, R, R, R) from `decode`; points (B, P, 3) -> signed distance (B, P)."""
+        h = torch.cat([ev.interpolate(features, points), points.to(features.dtype)], -1)
+        h = F.silu(self.m1(h))
+        h = F.silu(self.m2(h))
+        return 0.1 * self.m3(h).squeeze(-1)

@@ -1,0 +1,170 @@
+"""What a prior learns from: for every shape of a library, surface points with the views that see them, and signed distances.
+
+One compact file a library: a NumPy structured array on disk, a record a shape, filled in parallel and resumable (a record
+counts once its `done` flag is set). Coordinates are canonical (bounding box centred at 0, longest side 1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import EngineError, InputError
+from ..geometry.meshes import Mesh
+from ..geometry.signed_distance import SignedDistance
+from .library import Library, canonicalise, load_library
+
+log = logging.getLogger(__name__)
+
+UNITS = 50_000.0
+"""Stored integer per canonical unit: 0.02 thousandths of the size, reaching to 0.655."""
+
+SURFACE, VIEWS, NEAR, MIDDLE, VOLUME = 6_000, 16, 6_144, 3_072, 3_072
+QUERIES = NEAR + MIDDLE + VOLUME
+
+RECORD = np.dtype(
+    [
+        ("done", np.uint8),  # 0 not yet, 1 good, 2 refused
+        ("agreement", np.float32),  # of winding number and visibility near the surface: low means an ambiguous inside
+        ("surface", np.int16, (SURFACE, 3)),
+        ("normal", np.int8, (SURFACE, 3)),
+        ("seen", np.uint16, SURFACE),  # bit k: seen from viewpoint k
+        ("viewpoint", np.float32, (VIEWS, 3)),
+        ("query", np.int16, (QUERIES, 3)),
+        ("distance", np.int16, QUERIES),
+        ("gradient", np.int8, (QUERIES, 3)),
+    ]
+)
+
+
+def random_viewpoints(count: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """(count, 3) places a person would scan from: all around but more from the front (-y), 5 to 50 degrees up."""
+    azimuth = np.where(
+        rng.random(count) < 0.6, rng.normal(-np.pi / 2, 0.8, count), rng.uniform(-np.pi, np.pi, count)
+    )
+    elevation = np.deg2rad(rng.uniform(5.0, 50.0, count))
+    distance = rng.uniform(1.3, 2.6, count)
+    direction = np.stack(
+        [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)], 1
+    )
+    return (direction * distance[:, None]).astype(np.float32)
+
+
+def supervise(mesh: Mesh, seed: int) -> NDArray[np.void]:
+    """One RECORD for a canonical mesh. Raises InputError for a mesh that has no surface to see."""
+    rng = np.random.default_rng(seed)
+    field = SignedDistance(mesh)
+    points, normals = field.outer_surface(SURFACE, rng)
+    if len(points) < SURFACE // 20:
+        raise InputError(
+            "mesh_hides_itself",
+            "The mesh was left out of training.",
+            "Almost none of its surface can be seen from outside.",
+            "Check that it is one object and not, for example, the inside of a room.",
+        )
+    again = rng.integers(0, len(points), SURFACE - len(points))
+    points, normals = np.concatenate([points, points[again]]), np.concatenate([normals, normals[again]])
+
+    viewpoints = random_viewpoints(VIEWS, rng)
+    seen = np.zeros(SURFACE, np.uint16)
+    for k, viewpoint in enumerate(viewpoints):
+        towards = viewpoint - points
+        towards /= np.linalg.norm(towards, axis=1, keepdims=True)
+        side = np.sign((towards * normals).sum(1))[:, None]
+        hidden = field.occluded(points + 0.002 * side * normals + 0.002 * towards, towards)
+        seen |= ((~hidden) & (side[:, 0] > 0)).astype(np.uint16) << np.uint16(k)
+
+    def beside(count: int, sigma: float) -> NDArray[np.float32]:
+        return points[rng.integers(0, SURFACE, count)] + rng.normal(0.0, sigma, (count, 3)).astype(np.float32)
+
+    queries = np.concatenate(
+        [beside(NEAR, 0.012), beside(MIDDLE, 0.05), rng.uniform(-0.55, 0.55, (VOLUME, 3)).astype(np.float32)]
+    ).clip(-0.6, 0.6)
+    distance, gradient = field(queries)
+
+    record = np.zeros((), RECORD)
+    record["agreement"] = field.winding_agreement(rng)
+    record["surface"] = np.round(points * UNITS)
+    record["normal"] = np.round(normals * 127)
+    record["seen"] = seen
+    record["viewpoint"] = viewpoints
+    record["query"] = np.round(queries * UNITS)
+    record["distance"] = np.round(distance.clip(-0.6, 0.6) * UNITS)
+    record["gradient"] = np.round(gradient * 127)
+    record["done"] = 1
+    return record
+
+
+_library: Library | None = None
+_records: np.memmap[Any, Any] | None = None
+
+
+def _start_worker(library_path: str, cache: str) -> None:
+    global _library, _records
+    _library = load_library(library_path)
+    _records = np.lib.format.open_memmap(cache, mode="r+")
+
+
+def _supervise_one(index: int) -> tuple[int, str]:
+    assert _library is not None and _records is not None
+    try:
+        mesh, _ = canonicalise(_library.mesh(index))
+        name = _library.shapes[index].name
+        record = supervise(mesh, seed=int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big"))
+    except EngineError as error:
+        _records[index]["done"] = 2
+        return index, str(error)
+    _records[index] = record
+    return index, ""
+
+
+def build_supervision(
+    library_path: Path,
+    cache: Path,
+    workers: int = 2,
+    on_progress: Callable[[int, int, float], None] = lambda done, total, eta: None,
+    order_seed: int = 0,
+) -> NDArray[np.void]:
+    """Fill (or go on filling) `cache` for every shape of the library; returns the memory-mapped records.
+
+    on_progress(done, total, seconds left). Shapes are taken in a seeded random order within
+    each source, rarest source first, so that an unfinished cache is useful already. Refused shapes are logged with the reason and marked.
+    """
+    library = load_library(library_path)
+    if not cache.exists():
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        fresh = np.lib.format.open_memmap(cache, mode="w+", dtype=RECORD, shape=(len(library.shapes),))
+        fresh.flush()
+        del fresh
+    records = np.lib.format.open_memmap(cache, mode="r+")
+    if records.dtype != RECORD or len(records) != len(library.shapes):
+        raise InputError(
+            "supervision_mismatch",
+            f"The cached supervision {cache.name} does not fit the library.",
+            "It was made by another version or for another set of shapes.",
+            "Delete it; it will be made anew.",
+        )
+    todo = np.flatnonzero(records["done"] == 0)
+    np.random.default_rng(order_seed).shuffle(todo)
+    # Rarest sources first: an unfinished cache then holds all of the few real designs.
+    rarity = Counter(shape.source for shape in library.shapes)
+    todo = np.array(sorted(todo, key=lambda k: rarity[library.shapes[k].source]), int)
+    start = time.monotonic()
+    with ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(str(library_path), str(cache))) as pool:
+        jobs = [pool.submit(_supervise_one, int(k)) for k in todo]
+        for done, job in enumerate(as_completed(jobs), 1):
+            index, refusal = job.result()
+            if refusal:
+                log.warning("%s: %s", library.shapes[index].name, refusal)
+            left = (time.monotonic() - start) / done * (len(todo) - done)
+            on_progress(len(library.shapes) - len(todo) + done, len(library.shapes), left)
+    return records
