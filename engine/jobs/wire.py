@@ -154,6 +154,25 @@ def request_to_json(request: Request) -> dict[str, Any]:
     return dataclasses.asdict(request)
 
 
+def plain(value: Any) -> Any:
+    """`value` in JSON's own types: NumPy scalars and arrays, tuples and paths converted, NaN and infinity made null."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} does not travel as JSON")
+
+
 # ------------------------------------------------------------------------------------------------------------ arrays
 
 
