@@ -1,0 +1,415 @@
+"""The command line. Exit status: 0 done; 2 bad usage or input; 3 failed; 130 cancelled.
+
+With --json standard output is one JSON object and progress goes to standard error; errors go to standard error in
+three sentences (what happened, why, what to do), and with --json as {"error": {...}} too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from . import PROTOCOL_VERSION, __version__
+from .device import DEVICES
+from .errors import Cancelled, EngineError, InputError
+
+DONE, BAD_INPUT, FAILED, CANCELLED = 0, 2, 3, 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with its errors in the form of all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(
+            "usage", f"{self.prog}: the command cannot be understood.", f"{message}.", f"Run '{self.prog} --help'."
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; never raises but for SystemExit of --help and --version."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in given
+    for stream in (sys.stdout, sys.stderr):  # a Windows console or a C locale cannot print every name
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        options = _parser().parse_args(_join_signed(given))
+        if not getattr(options, "verbose", False):
+            logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+        else:
+            logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        status: int = options.run(options)
+        return status
+    except (Cancelled, KeyboardInterrupt):
+        error = EngineError("cancelled", "Cancelled.", "You asked for it.", "Nothing was written.")
+        return _report(error, as_json, CANCELLED)
+    except InputError as error:
+        return _report(error, as_json, BAD_INPUT)
+    except BrokenPipeError:
+        return FAILED
+    except Exception as error:
+        from .jobs.run import explain
+
+        return _report(explain(error), as_json, FAILED)
+
+
+def _report(error: EngineError, as_json: bool, status: int) -> int:
+    print(f"{error.what}\n{error.why}\n{error.remedy}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": error.as_dict()}))
+    return status
+
+
+# --------------------------------------------------------------------------------------------------------- the options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="shapewright", description="Completes 3D shapes with a learned prior.")
+    parser.add_argument("--version", action="version", version=f"shapewright {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    common = _Parser(add_help=False)
+    common.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    common.add_argument("--verbose", action="store_true", help="log what happens to standard error")
+
+    complete = commands.add_parser(
+        "complete",
+        parents=[common],
+        help="complete a partial scan or broken mesh",
+        description="Complete a partial scan or a broken mesh to a whole, closed one, in the input's place and scale.",
+    )
+    complete.add_argument("input", type=Path, metavar="INPUT", help="PLY, OBJ, STL, OFF, GLB, XYZ, NPY or NPZ")
+    complete.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help=".ply, .obj, .glb or .stl")
+    complete.add_argument("--prior", default="household", metavar="NAME|PATH", help="default: household")
+    complete.add_argument("--align", choices=("none", "scale", "similarity"), default="scale", help="default: scale")
+    complete.add_argument("--up", default="+z", metavar="AXIS", help="the input's up axis: +z (default), -z, +y, ...")
+    complete.add_argument("--viewpoint", metavar="X,Y,Z", help="where the sensor stood, in the input's frame")
+    complete.add_argument("--hypotheses", type=int, default=1, metavar="K", help="how many answers (1 to 16)")
+    complete.add_argument("--resolution", type=int, default=128, metavar="N", help="cells a side (8 to 512)")
+    complete.add_argument("--device", choices=DEVICES, default="auto", help="default: auto")
+    complete.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
+    complete.set_defaults(run=_complete)
+
+    priors = commands.add_parser("priors", parents=[common], help="list, show or verify priors")
+    actions = priors.add_subparsers(dest="action", metavar="ACTION", parser_class=_Parser)
+    listing = actions.add_parser("list", parents=[common], help="the installed priors")
+    listing.set_defaults(run=_priors_list)
+    show = actions.add_parser("show", parents=[common], help="the card of one prior")
+    show.add_argument("prior", metavar="NAME|PATH")
+    show.set_defaults(run=_priors_show)
+    verify = actions.add_parser("verify", parents=[common], help="is this file a sound prior?")
+    verify.add_argument("prior", metavar="NAME|PATH")
+    verify.set_defaults(run=_priors_verify)
+    priors.set_defaults(run=_priors_list)
+
+    serve = commands.add_parser(
+        "serve",
+        parents=[common],
+        help="answer Blender and other clients over HTTP",
+        description="Serve jobs over HTTP. One line of JSON on standard output says where, once the server answers.",
+    )
+    serve.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1; another one needs --token-file")
+    serve.add_argument("--port", type=int, default=0, help="default: 0, any free one")
+    serve.add_argument("--token-file", type=Path, metavar="FILE", help="read where it exists, else written")
+    serve.add_argument("--data-dir", type=Path, metavar="DIR", help="where jobs and results are kept")
+    serve.add_argument("--announce", type=Path, metavar="FILE", help="also write the announcement to this file")
+    serve.add_argument("--log-file", type=Path, metavar="FILE", help="log there instead of standard error")
+    serve.add_argument("--parent-pid", type=int, metavar="PID", help="leave when this process has ended")
+    serve.add_argument("--parent-stdin", action="store_true", help="leave when standard input closes")
+    serve.add_argument("--job-timeout", type=_positive, default=3600.0, metavar="S", help="seconds (default: 3600)")
+    serve.add_argument("--grace", type=_positive, default=10.0, metavar="S", help="seconds a cancelled job may take")
+    serve.add_argument("--idle-minutes", type=_positive, default=30.0, metavar="M", help="then the worker leaves")
+    serve.add_argument("--keep-hours", type=_positive, default=24.0, metavar="H", help="how long results are kept")
+    serve.add_argument("--keep-megabytes", type=_positive, default=2048.0, metavar="MB", help="how much is kept")
+    serve.set_defaults(run=_serve)
+
+    doctor = commands.add_parser("doctor", parents=[common], help="check this installation")
+    doctor.add_argument("--device", choices=DEVICES, default="auto", help="default: auto")
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def _join_signed(arguments: list[str]) -> list[str]:
+    """argparse takes the value of '--up -y' or '--viewpoint -1,2,3' for an option of its own: join the two."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] in ("--up", "--viewpoint"):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def _parse_viewpoint(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != 3:
+        raise InputError(
+            "usage",
+            "--viewpoint cannot be understood.",
+            f"It is {text!r}, not three numbers.",
+            "Write it as --viewpoint=0.5,-2,1.4.",
+        )
+    return values
+
+
+# ------------------------------------------------------------------------------------------------------------ complete
+
+
+def _complete(options: argparse.Namespace) -> int:
+    from .geometry.io import check_cloud, load_input, save_mesh
+    from .jobs.run import run_job
+    from .jobs.types import CompleteRequest, JobArrays, JobCallbacks
+    from .jobs.wire import parse_request, plain
+
+    began = time.perf_counter()
+    settings = {
+        "kind": "complete",
+        "prior": options.prior,
+        "align": options.align,
+        "up": options.up if options.up[:1] in "+-" else f"+{options.up}",
+        "viewpoint": _parse_viewpoint(options.viewpoint),
+        "hypotheses": options.hypotheses,
+        "resolution": options.resolution,
+        "seed": options.seed,
+        "device": options.device,
+        "name": options.input.stem[:256],
+    }
+    request = parse_request(settings)
+    assert isinstance(request, CompleteRequest)
+    _check_output(options.output)
+    points, normals, faces, viewpoint = load_input(options.input)
+    check_cloud(points, normals, faces)
+    if request.viewpoint is None and viewpoint is not None:
+        x, y, z = (float(v) for v in viewpoint)
+        request = dataclasses.replace(request, viewpoint=(x, y, z))
+    loaded = time.perf_counter()
+
+    show = _ProgressLine()
+    with _stop_on_interrupt() as should_stop:
+        result = run_job(request, JobArrays(points, normals, faces), JobCallbacks(show, should_stop=should_stop))
+    show.end()
+
+    ran = time.perf_counter()
+    written = []
+    for number, mesh in enumerate(result.meshes, start=1):
+        path = numbered(options.output, number)
+        save_mesh(path, mesh)
+        written.append(path)
+    report: dict[str, Any] = plain(result.report)
+    timings = report.setdefault("timings", {})
+    timings |= {"read_input": loaded - began, "write_output": time.perf_counter() - ran}
+    timings["total"] = time.perf_counter() - began
+    report["input"] = str(options.input.absolute())
+    report["outputs"] = [str(path.absolute()) for path in written]
+    report.setdefault("request", plain(dataclasses.asdict(request)))
+    versions = report.setdefault("versions", {})
+    versions.setdefault("shapewright", __version__)
+    if options.json:
+        print(json.dumps(report))
+    else:
+        _summarise(report)
+    return DONE
+
+
+def numbered(output: Path, number: int) -> Path:
+    """OUT for the first hypothesis, OUT_2, OUT_3, ... (before the suffix) for the others."""
+    return output if number == 1 else output.with_name(f"{output.stem}_{number}{output.suffix}")
+
+
+def _check_output(output: Path) -> None:
+    """Refuse before an hour of work, not after it."""
+    from .geometry.io import MESH_SUFFIXES
+
+    if output.suffix.lower() not in MESH_SUFFIXES:
+        raise InputError(
+            "output_format",
+            f"The output '{output.name}' cannot be written.",
+            f"Its suffix is {output.suffix!r}; a mesh is written as {', '.join(sorted(MESH_SUFFIXES))}.",
+            "Give the output file one of these suffixes.",
+        )
+    folder = output.absolute().parent
+    if not folder.is_dir():
+        raise InputError(
+            "output_folder",
+            f"The output '{output.name}' cannot be written.",
+            f"The folder '{folder}' does not exist.",
+            "Make the folder first, or choose another one.",
+        )
+    if output.is_dir():
+        raise InputError(
+            "output_is_folder",
+            f"The output '{output.name}' cannot be written.",
+            "It is a folder.",
+            "Name a file in it.",
+        )
+
+
+def _summarise(report: dict[str, Any]) -> None:
+    for path in report["outputs"]:
+        print(f"Wrote {path}")
+    prior = report.get("prior")
+    if isinstance(prior, dict):
+        print(f"Prior {prior.get('name')} {prior.get('version', '')}".rstrip())
+    residual = report.get("residual")
+    if isinstance(residual, dict) and residual.get("median") is not None:
+        print(f"Distance of the input to the surface: median {residual['median']:.4g}, 95 % {residual['p95']:.4g}")
+    print(f"Took {report['timings']['total']:.1f} s")
+
+
+class _ProgressLine:
+    """One line on standard error that changes in place on a terminal; one line a stage elsewhere."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._stage = ""
+        self._width = 0
+
+    def __call__(self, progress: Any) -> None:
+        if self._terminal:
+            left = f", {progress.eta_s:.0f} s left" if progress.eta_s is not None else ""
+            text = f"{100 * progress.fraction:3.0f} %  {progress.stage}{left}"
+            print(f"\r{text:<{self._width}}", end="", file=sys.stderr, flush=True)
+            self._width = len(text)
+        elif progress.stage != self._stage:
+            print(f"{progress.stage} ...", file=sys.stderr, flush=True)
+        self._stage = progress.stage
+
+    def end(self) -> None:
+        if self._terminal and self._width:
+            print(f"\r{'':<{self._width}}\r", end="", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _stop_on_interrupt() -> Any:
+    """Ctrl-C asks the job to stop; a second one ends it where it stands."""
+    asked = threading.Event()
+
+    def on_interrupt(number: int, frame: Any) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+# -------------------------------------------------------------------------------------------------------------- priors
+
+
+def _priors_list(options: argparse.Namespace) -> int:
+    from .jobs.wire import plain
+    from .priors.registry import list_priors
+
+    found = [plain(vars(prior)) for prior in list_priors()]
+    if options.json:
+        print(json.dumps({"priors": found}))
+    elif not found:
+        print("No priors are installed.")
+    else:
+        for prior in found:
+            print(f"{prior['name']:<20} {prior.get('version', ''):<10} {', '.join(prior.get('classes') or [])}")
+    return DONE
+
+
+def _priors_show(options: argparse.Namespace) -> int:
+    from .jobs.wire import plain
+    from .priors.registry import read_card
+
+    card = plain(read_card(options.prior))
+    print(json.dumps(card, indent=None if options.json else 2))
+    return DONE
+
+
+def _priors_verify(options: argparse.Namespace) -> int:
+    from .priors.registry import read_card, verify
+
+    verify(options.prior)
+    name = read_card(options.prior).get("name", options.prior)
+    if options.json:
+        print(json.dumps({"ok": True, "prior": str(options.prior), "name": name}))
+    else:
+        print(f"{name}: sound")
+    return DONE
+
+
+# ------------------------------------------------------------------------------------------------------- serve, doctor
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from .server.jobs import QueueOptions
+    from .server.serve import ServeOptions, serve
+
+    stop_after = options.idle_minutes * 60
+    queue = QueueOptions(
+        job_timeout_s=options.job_timeout,
+        grace_s=options.grace,
+        stop_after_s=stop_after,
+        release_after_s=min(300.0, stop_after / 2),
+        keep_s=options.keep_hours * 3600,
+        keep_bytes=int(options.keep_megabytes * 2**20),
+    )
+    return serve(
+        ServeOptions(
+            host=options.host,
+            port=options.port,
+            token_file=options.token_file,
+            data_dir=options.data_dir,
+            announce=options.announce,
+            parent_pid=options.parent_pid,
+            parent_stdin=options.parent_stdin,
+            log_file=options.log_file,
+            queue=queue,
+        )
+    )
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from .doctor import run_checks
+
+    print_each: Callable[[Any], None] = lambda check: None  # noqa: E731
+    if not options.json:
+
+        def print_each(check: Any) -> None:
+            print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:<12} {check.detail}", flush=True)
+            if check.remedy:
+                print(f"                    {check.remedy}", flush=True)
+
+    checks = run_checks(options.device, print_each)
+    ok = all(check.ok for check in checks)
+    if options.json:
+        answer = {"ok": ok, "version": __version__, "protocol": PROTOCOL_VERSION}
+        print(json.dumps(answer | {"checks": [vars(check) for check in checks]}))
+    return DONE if ok else FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
