@@ -1,0 +1,110 @@
+"""Complete Shape: from the active object to a whole one beside it."""
+
+import bpy
+from bpy.props import BoolProperty, EnumProperty, StringProperty
+
+from .. import preferences, properties, scene, session
+from ..engine_client import EngineProblem
+
+UP_AXES = tuple((axis, axis.upper(), "") for axis in ("+z", "-z", "+y", "-y", "+x", "-x"))
+
+
+class SHAPEWRIGHT_OT_complete_shape(bpy.types.Operator):
+    bl_idname = "shapewright.complete_shape"
+    bl_label = "Complete Shape"
+    bl_description = (
+        "Complete the active object, a partial scan or a broken mesh, to a whole shape. "
+        "The result is a new object in its place; the source stays as it is"
+    )
+    # No 'UNDO': nothing has changed when this returns. The session pushes one step when the result is there.
+    bl_options = {"REGISTER"}
+
+    __annotations__ = {
+        **properties.completion_settings(),
+        "up": EnumProperty(
+            name="Up",
+            description="Which of the object's world axes points up",
+            items=UP_AXES,
+            default="+z",
+            options={"HIDDEN"},
+        ),
+        "device": StringProperty(
+            name="Device", description="Instead of the device of the preferences", options={"HIDDEN", "SKIP_SAVE"}
+        ),
+        "previews": BoolProperty(
+            name="Previews", description="Show the shape while it forms", default=True, options={"HIDDEN"}
+        ),
+        "blocking": BoolProperty(
+            name="Blocking",
+            description="Return only when the result is there; always so without a window",
+            default=False,
+            options={"HIDDEN", "SKIP_SAVE"},
+        ),
+    }
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        why = scene.why_unreadable(context.active_object)
+        if why:
+            cls.poll_message_set(why)
+        return not why
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set:
+        """A click takes the settings that the panel shows; a call from a script says what it wants."""
+        settings = context.scene.shapewright
+        for name in properties.completion_settings():
+            if not self.properties.is_property_set(name):
+                setattr(self, name, getattr(settings, name))
+        return self.execute(context)
+
+    def execute(self, context: bpy.types.Context) -> set:
+        running = session.current()
+        try:
+            job = running.submit(self._make_job(context))
+        except EngineProblem as problem:
+            self.report({"ERROR"}, str(problem))
+            return {"CANCELLED"}
+        if not (self.blocking or bpy.app.background):
+            session.drive()
+            return {"FINISHED"}
+        running.wait(job)
+        if job.problem is not None:
+            self.report({"ERROR"}, str(job.problem))
+        elif job.state == session.DONE:
+            self.report({"INFO"}, f"Completed '{job.scan.source.name}' in {preferences.duration(job.seconds)}")
+        return {"FINISHED"} if job.state == session.DONE else {"CANCELLED"}
+
+    def _make_job(self, context: bpy.types.Context) -> session.Job:
+        source = context.active_object
+        depsgraph = context.evaluated_depsgraph_get()
+        viewpoint = None
+        if self.viewpoint == "CAMERA":
+            viewpoint = scene.camera_position(context.scene, depsgraph)
+        elif self.viewpoint == "POINT":
+            viewpoint = tuple(self.viewpoint_location)
+        if not self.prior:
+            raise EngineProblem(
+                "prior_unknown",
+                "Complete Shape was not started.",
+                "The prior chosen in this scene is not among the engine's.",
+                "Choose another prior.",
+            )
+        scan = scene.read_scan(source, depsgraph, self.align, viewpoint)
+        chosen = preferences.of(context)
+        session.configure(chosen.engine_python)
+        request = {
+            "kind": "complete",
+            "prior": self.prior,
+            "align": self.align,
+            "up": self.up,
+            "viewpoint": scan.viewpoint,
+            "hypotheses": self.hypotheses,
+            "resolution": self.resolution,
+            "seed": self.seed,
+            "device": self.device or chosen.device,
+            "name": source.name,
+        }
+        return session.Job(f"Complete {source.name}", request, scan, want_previews=self.previews)
+
+
+CLASSES = (SHAPEWRIGHT_OT_complete_shape,)

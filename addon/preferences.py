@@ -1,0 +1,127 @@
+"""The add-on's preferences: which engine, on which device, and the buttons to start, stop and test it."""
+
+import bpy
+from bpy.props import EnumProperty, StringProperty
+
+from . import session
+
+DEVICES = (
+    ("auto", "Automatic", "The fastest device that the engine finds"),
+    ("cuda", "CUDA", "An NVIDIA graphics card"),
+    ("mps", "Metal", "The graphics of an Apple computer"),
+    ("cpu", "Processor", "No graphics card; works everywhere"),
+)
+
+
+class ShapewrightPreferences(bpy.types.AddonPreferences):
+    bl_idname = __package__
+
+    engine_python: StringProperty(
+        name="Engine's Python",
+        description="Python interpreter (or virtual environment) that the Shapewright engine is installed in. "
+        "Empty: the add-on looks for it",
+        subtype="FILE_PATH",
+    )
+    device: EnumProperty(name="Device", description="What the engine computes on", items=DEVICES, default="auto")
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout = self.layout
+        column = layout.column()
+        column.use_property_split = True
+        column.prop(self, "engine_python")
+        column.prop(self, "device")
+        draw_engine(layout, details=True)
+
+
+def draw_engine(layout: bpy.types.UILayout, details: bool = False) -> None:
+    """The engine's state in a line, its problem in three, and its buttons. Only looks: a draw must never wait."""
+    running = session.current()
+    engine = running.engine
+    state = engine.poll()
+    row = layout.row(align=True)
+    row.label(
+        text=status_text(running),
+        icon={"ready": "CHECKMARK", "failed": "ERROR", "starting": "SORTTIME"}.get(state, "PAUSE"),
+    )
+    if state in ("ready", "starting"):
+        row.operator("shapewright.engine_stop", text="", icon="CANCEL")
+    else:
+        row.operator("shapewright.engine_start", text="", icon="PLAY")
+    if engine.problem is not None:
+        draw_problem(layout, engine.problem)
+    if not details:
+        return
+    row = layout.row(align=True)
+    row.operator("shapewright.engine_start")
+    row.operator("shapewright.engine_stop")
+    row.operator("shapewright.engine_test")
+    tested = next((job for job in reversed(running.jobs) if job.request.get("kind") == "selftest"), None)
+    if tested is not None:
+        draw_job(layout, tested)
+    if engine.found_by:
+        layout.label(text=f"Found by {engine.found_by}", icon="INFO")
+    row = layout.row()
+    row.label(text=f"Log: {engine.log_path}")
+    open_log = row.operator("wm.path_open", text="Open", icon="TEXT")
+    open_log.filepath = str(engine.log_path)
+
+
+def status_text(running: session.Session) -> str:
+    engine = running.engine
+    if engine.state == "ready":
+        device = engine.info.get("device")
+        name = device.get("name") or device.get("device") or "" if isinstance(device, dict) else device or ""
+        return f"Engine {engine.info.get('version', '')} ready" + (f" ({name})" if name else "")
+    return {"starting": "Engine is starting", "failed": "Engine is not running"}.get(engine.state, "Engine is stopped")
+
+
+def draw_problem(layout: bpy.types.UILayout, problem: Exception, width: int = 44) -> None:
+    """What, why and remedy, each on as many lines as it needs: a label does not wrap."""
+    import textwrap
+
+    box = layout.box()
+    column = box.column(align=True)
+    for number, text in enumerate((problem.what, problem.why, problem.remedy)):
+        for line_number, line in enumerate(textwrap.wrap(text, width)):
+            icon = "ERROR" if number == 0 and line_number == 0 else "BLANK1"
+            column.label(text=line, icon=icon)
+
+
+def draw_job(layout: bpy.types.UILayout, job: session.Job) -> None:
+    """One job: its bar with stage and time left, and its Cancel; once it is over, how it went."""
+    box = layout.box()
+    row = box.row(align=True)
+    row.label(
+        text=job.title, icon={"done": "CHECKMARK", "failed": "ERROR", "cancelled": "X"}.get(job.state, "SORTTIME")
+    )
+    stop = row.operator(
+        "shapewright.cancel_job", text="" if job.finished else "Cancel", icon="X" if job.finished else "CANCEL"
+    )
+    stop.job_id = job.id
+    if not job.finished:
+        text = job.stage if job.eta_s is None else f"{job.stage}: {duration(job.eta_s)} left"
+        box.progress(factor=job.fraction, type="BAR", text=text)
+        if job.message:
+            box.label(text=job.message)
+    elif job.problem is not None:
+        draw_problem(box, job.problem)
+    elif job.state == "done":
+        box.label(text=f"Done in {duration(job.seconds)}")
+
+
+def duration(seconds: float) -> str:
+    if seconds >= 90:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{max(seconds, 0.1):.1f} s"
+
+
+def of(context: bpy.types.Context) -> ShapewrightPreferences:
+    return context.preferences.addons[__package__].preferences
+
+
+def register() -> None:
+    bpy.utils.register_class(ShapewrightPreferences)
+
+
+def unregister() -> None:
+    bpy.utils.unregister_class(ShapewrightPreferences)

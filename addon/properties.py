@@ -1,0 +1,98 @@
+"""The settings of Complete Shape, kept with the scene; the operator has the same ones, filled in from here."""
+
+import zlib
+
+import bpy
+from bpy.props import BoolProperty, EnumProperty, FloatVectorProperty, IntProperty, PointerProperty
+
+from . import session
+
+DEFAULT_PRIOR = "household"
+
+ALIGNMENTS = (
+    ("none", "None", "The object's own frame is the prior's: z up, front towards -y, centred, size 1"),
+    ("scale", "Place and Size", "The object stands upright and faces -y; place and size are found"),
+    ("similarity", "Place, Size and Turn", "The object may lie in any way; place, size and rotation are found"),
+)
+VIEWPOINTS = (
+    ("NONE", "Unknown", "Nothing is known about where the scanner stood"),
+    ("CAMERA", "Camera", "The scene's camera stands where the scanner stood: what it saw to be empty stays empty"),
+    ("POINT", "Point", "The scanner stood at a point given in world space"),
+)
+
+_prior_items: list[tuple[str, str, str, int]] = []
+
+
+def prior_items(_self: object, _context: object) -> list[tuple[str, str, str, int]]:
+    """The engine's priors while it runs; the default one before that. Also called without a scene.
+
+    Blender stores a choice by its number: a number made from the name keeps its meaning when the list changes.
+    """
+    global _prior_items  # Blender does not copy the texts: they must stay alive
+    listed = session.current().engine.info.get("priors") or session.current().known_priors
+    priors: dict[str, str] = {}
+    for prior in listed:
+        about = prior if isinstance(prior, dict) else {"name": str(prior)}
+        classes = about.get("classes")
+        known = ", ".join(map(str, classes)) if isinstance(classes, list | tuple) else ""
+        if about.get("name"):
+            priors[str(about["name"])] = str(about.get("description") or known)
+    if not priors:
+        priors[DEFAULT_PRIOR] = "The prior that comes with the engine"
+    names = sorted(priors, key=lambda name: (name != DEFAULT_PRIOR, name))
+    items = [(name, name.replace("_", " ").capitalize(), priors[name], stable_number(name)) for name in names]
+    if items != _prior_items:
+        _prior_items = items
+    return _prior_items
+
+
+def stable_number(name: str) -> int:
+    # 0 is what Blender takes where nothing was chosen yet
+    return 0 if name == DEFAULT_PRIOR else zlib.crc32(name.encode("utf-8")) & 0x3FFFFFFF | 1
+
+
+def completion_settings() -> dict[str, object]:
+    """The settings' definitions, made anew for each class that has them."""
+    return {
+        "prior": EnumProperty(name="Prior", description="What the engine knows about shapes", items=prior_items),
+        "resolution": IntProperty(
+            name="Resolution", description="Cells along the longest side of the result", default=128, min=16, max=512
+        ),
+        "seed": IntProperty(name="Seed", description="Another seed may give another plausible whole", default=0, min=0),
+        "hypotheses": IntProperty(
+            name="Hypotheses",
+            description="How many plausible wholes are asked for; the best is shown, the others come hidden",
+            default=1,
+            min=1,
+            max=16,
+        ),
+        "viewpoint": EnumProperty(
+            name="Viewpoint", description="Where the scanner stood", items=VIEWPOINTS, default="NONE"
+        ),
+        "viewpoint_location": FloatVectorProperty(
+            name="Location", description="Where the scanner stood, in world space", subtype="TRANSLATION", size=3
+        ),
+        "align": EnumProperty(
+            name="Align",
+            description="What the engine finds out about the object's pose",
+            items=ALIGNMENTS,
+            default="scale",
+        ),
+    }
+
+
+class ShapewrightSettings(bpy.types.PropertyGroup):
+    __annotations__ = {
+        **completion_settings(),
+        "show_settings": BoolProperty(name="Settings", default=True),
+    }
+
+
+def register() -> None:
+    bpy.utils.register_class(ShapewrightSettings)
+    bpy.types.Scene.shapewright = PointerProperty(type=ShapewrightSettings)
+
+
+def unregister() -> None:
+    del bpy.types.Scene.shapewright
+    bpy.utils.unregister_class(ShapewrightSettings)
