@@ -24,6 +24,7 @@ from . import PROTOCOL_VERSION, __version__
 from .device import DEVICES
 from .errors import Cancelled, EngineError, InputError
 
+OUTPUT_SUFFIXES = (".ply", ".obj", ".glb", ".stl")
 DONE, BAD_INPUT, FAILED, CANCELLED = 0, 2, 3, 130
 
 
@@ -179,7 +180,7 @@ def _parse_viewpoint(text: str | None) -> list[float] | None:
 
 
 def _complete(options: argparse.Namespace) -> int:
-    from .geometry.io import check_cloud, load_input, save_mesh
+    from .geometry.io import load_input, write_mesh
     from .jobs.run import run_job
     from .jobs.types import CompleteRequest, JobArrays, JobCallbacks
     from .jobs.wire import parse_request, plain
@@ -201,7 +202,6 @@ def _complete(options: argparse.Namespace) -> int:
     assert isinstance(request, CompleteRequest)
     _check_output(options.output)
     points, normals, faces, viewpoint = load_input(options.input)
-    check_cloud(points, normals, faces)
     if request.viewpoint is None and viewpoint is not None:
         x, y, z = (float(v) for v in viewpoint)
         request = dataclasses.replace(request, viewpoint=(x, y, z))
@@ -216,7 +216,7 @@ def _complete(options: argparse.Namespace) -> int:
     written = []
     for number, mesh in enumerate(result.meshes, start=1):
         path = numbered(options.output, number)
-        save_mesh(path, mesh)
+        write_mesh(path, mesh)
         written.append(path)
     report: dict[str, Any] = plain(result.report)
     timings = report.setdefault("timings", {})
@@ -241,13 +241,11 @@ def numbered(output: Path, number: int) -> Path:
 
 def _check_output(output: Path) -> None:
     """Refuse before an hour of work, not after it."""
-    from .geometry.io import MESH_SUFFIXES
-
-    if output.suffix.lower() not in MESH_SUFFIXES:
+    if output.suffix.lower() not in OUTPUT_SUFFIXES:
         raise InputError(
             "output_format",
             f"The output '{output.name}' cannot be written.",
-            f"Its suffix is {output.suffix!r}; a mesh is written as {', '.join(sorted(MESH_SUFFIXES))}.",
+            f"Its suffix is {output.suffix!r}; a mesh is written as {', '.join(OUTPUT_SUFFIXES)}.",
             "Give the output file one of these suffixes.",
         )
     folder = output.absolute().parent

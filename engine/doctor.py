@@ -95,19 +95,17 @@ def _libraries() -> str:
 
 
 def _priors() -> str:
-    from .priors.registry import list_priors, verify
+    from .priors.registry import SUFFIX, folders, verify
 
-    priors = list_priors()
-    if not priors:
+    files = [path for folder in folders() if folder.is_dir() for path in sorted(folder.glob(f"*{SUFFIX}"))]
+    if not files:
         raise JobFailed(
             "no_priors",
             "No prior is installed.",
             "Completion needs one, and the default one is part of the engine.",
             REINSTALL,
         )
-    for prior in priors:
-        verify(prior.path)
-    return ", ".join(prior.name for prior in priors)
+    return ", ".join(verify(path).name for path in files)
 
 
 def _data_folder() -> str:

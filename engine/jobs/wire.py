@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ..device import DEVICES
 from ..errors import InputError
 from ..geometry.clouds import FloatArray
-from ..geometry.meshes import IntArray, Mesh
+from ..geometry.meshes import IntArray, Mesh, vertex_normals
 from .types import CompleteRequest, JobArrays, Request, SelftestRequest
 
 _npy: Any = np.lib.format  # its functions carry no type hints
@@ -290,7 +290,7 @@ def _open(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> IO[bytes]:
 
 
 def _float32(array: NDArray[Any]) -> FloatArray:
-    with np.errstate(over="ignore"):  # beyond float32 becomes inf, which check_cloud refuses by name
+    with np.errstate(over="ignore"):  # beyond float32 becomes inf, which check_arrays refuses by name
         return np.ascontiguousarray(array, np.float32)
 
 
@@ -304,7 +304,7 @@ def decode_arrays(source: Path | bytes) -> JobArrays:
     """NPZ -> JobArrays: points (N, 3), normals (N, 3) or None, faces (F, 3) or None.
 
     Raises InputError 'arrays_invalid' or 'arrays_too_large' before anything of the declared size is allocated. Values
-    (NaN, degenerate and so on) are engine.geometry.io.check_cloud's matter.
+    (NaN, degenerate and so on) are engine.geometry.io.check_arrays's matter.
     """
     arrays = _read_npz(source, {"points": "fiu", "normals": "fiu", "faces": "iu"}, {"points"})
     points = _float32(arrays["points"])
@@ -332,7 +332,7 @@ def encode_mesh(mesh: Mesh) -> bytes:
     """Mesh -> NPZ with vertices (V, 3) float32, faces (F, 3) int32, normals (V, 3) float32 (made where absent)."""
     vertices = np.asarray(mesh.vertices, np.float32)
     faces = np.asarray(mesh.faces, np.int32)
-    normals = mesh.normals if mesh.normals is not None else vertex_normals(vertices, faces)
+    normals = mesh.normals if mesh.normals is not None else vertex_normals(Mesh(vertices, faces))
     return _npz({"vertices": vertices, "faces": faces, "normals": np.asarray(normals, np.float32)})
 
 
@@ -344,18 +344,6 @@ def decode_mesh(source: Path | bytes) -> Mesh:
     if normals is not None and len(normals) != len(vertices):
         raise _malformed(f"There are {len(vertices)} vertices and {len(normals)} normals.")
     return Mesh(vertices, _faces(arrays["faces"], len(vertices)), normals)
-
-
-def vertex_normals(vertices: FloatArray, faces: IntArray) -> FloatArray:
-    """(V, 3) unit normals, each the area-weighted mean over the vertex's faces; zero for a vertex without any."""
-    v = np.asarray(vertices, np.float64)
-    corners = v[faces]
-    face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = np.empty_like(v)
-    for axis in range(3):
-        normals[:, axis] = np.bincount(faces.ravel(), np.repeat(face_normals[:, axis], 3), len(v))
-    length = np.linalg.norm(normals, axis=1, keepdims=True)
-    return np.divide(normals, length, out=np.zeros_like(normals), where=length > 0).astype(np.float32)
 
 
 def _npz(members: dict[str, NDArray[Any]]) -> bytes:

@@ -24,9 +24,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import PROTOCOL_VERSION, __version__
 from ..errors import EngineError, InputError, JobFailed
-from ..jobs.types import JobArrays
+from ..geometry.io import check_arrays
 from ..jobs.types import Request as JobRequest
-from ..jobs.wire import MAX_BYTES, NEEDS_ARRAYS, decode_arrays, parse_request
+from ..jobs.wire import MAX_BYTES, NEEDS_ARRAYS, decode_arrays, parse_request, plain
+from ..priors.registry import list_priors
 from . import storage
 from .jobs import Job, JobQueue, QueueOptions
 
@@ -256,14 +257,8 @@ async def _create(jobs: JobQueue, request: JobRequest, arrays: UploadFile | None
 def _store_arrays(upload: UploadFile, path: Path) -> None:
     with path.open("wb") as out:
         shutil.copyfileobj(upload.file, out, 2**20)
-    check_arrays(decode_arrays(path))
-
-
-def check_arrays(arrays: JobArrays) -> None:
-    """Raise InputError where the values cannot be worked with: NaN, too few, degenerate, absurd scale."""
-    from ..geometry.io import check_cloud
-
-    check_cloud(arrays.points, arrays.normals, arrays.faces)
+    arrays = decode_arrays(path)
+    check_arrays(arrays.points, arrays.normals, arrays.faces)  # the worker does so again and uses what it returns
 
 
 class PriorList:
@@ -277,9 +272,6 @@ class PriorList:
         """{"priors": [...], "priors_error": text or null}"""
         if time.monotonic() - self._read_at > 10:
             try:
-                from ..jobs.wire import plain
-                from ..priors.registry import list_priors
-
                 self._answer = {"priors": [plain(vars(prior)) for prior in list_priors()], "priors_error": None}
             except Exception as error:  # one damaged file must not hide the engine
                 log.exception("The priors cannot be listed")

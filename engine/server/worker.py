@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..errors import Cancelled, EngineError, InputError, JobFailed
+from ..geometry.io import check_arrays
 from ..geometry.meshes import Mesh
 from ..jobs import run as jobs_run
-from ..jobs.types import JobCallbacks, Preview, Progress
+from ..jobs.types import JobArrays, JobCallbacks, Preview, Progress
 from ..jobs.wire import decode_arrays, encode_mesh, parse_request, plain
 from .messages import read_message, write_message
 from .storage import write_atomically
@@ -116,7 +117,7 @@ class Worker:
                 raise Cancelled
             request = parse_request(json.loads((folder / "request.json").read_text("utf-8")))
             arrays_file = folder / "arrays.npz"
-            arrays = decode_arrays(arrays_file) if arrays_file.exists() else None
+            arrays = _read_arrays(arrays_file) if arrays_file.exists() else None
             result = jobs_run.run_job(request, arrays, JobCallbacks(on_progress, on_preview, should_stop))
             meshes = [write(mesh)["n"] for mesh in result.meshes]
             answer: dict[str, Any] = {"type": "done", "id": job_id, "meshes": meshes, "report": plain(result.report)}
@@ -128,6 +129,13 @@ class Worker:
             release_memory()  # here the failed job's frames, and what they held, are gone
         self._cancelled.discard(job_id)
         self.send(answer)
+
+
+def _read_arrays(path: Path) -> JobArrays:
+    """The input, without the few rows that are not numbers."""
+    raw = decode_arrays(path)
+    points, normals, faces, _ = check_arrays(raw.points, raw.normals, raw.faces)
+    return JobArrays(points, normals, faces)
 
 
 def _start_device() -> dict[str, Any]:
