@@ -240,7 +240,7 @@ class EngineClient:
         return decode_mesh(self._call("GET", f"/v1/jobs/{job_id}/meshes/{int(number)}", limit=MAX_MESH_BYTES))
 
     def events(
-        self, job_id: str, last_event_id: str = "", on_open: Callable[[socket.socket | None], None] | None = None
+        self, job_id: str, last_event_id: str = "", on_open: Callable[[socket.socket], None] | None = None
     ) -> Iterator[Event]:
         """One connection's worth of `GET /v1/jobs/{id}/events`, from after `last_event_id`.
 
@@ -251,12 +251,13 @@ class EngineClient:
         if last_event_id:
             headers["Last-Event-ID"] = last_event_id
         connection = self._connect(EVENT_SILENCE_S)
+        stream = connection.sock  # http.client forgets it once the answer has begun
         try:
             response = self._exchange(connection, "GET", f"/v1/jobs/{job_id}/events", None, headers)
             if response.status != 200:
                 self._raise_for(response)
             if on_open is not None:
-                on_open(connection.sock)
+                on_open(stream)
             yield from self._read_events(response)
         finally:
             connection.close()
@@ -574,7 +575,7 @@ class JobThread:
             self._closed.wait(pause_s)
             pause_s = min(2.0 * pause_s, 2.0)
 
-    def _opened(self, stream: socket.socket | None) -> None:
+    def _opened(self, stream: socket.socket) -> None:
         self._stream = stream
 
     def _handle(self, event: Event) -> bool:
@@ -619,7 +620,7 @@ class JobThread:
                 wanted, self._wanted = self._wanted, None
             try:
                 assert wanted is not None
-                mesh = self.client.mesh(self.job_id, int(wanted["mesh"] if "mesh" in wanted else wanted["n"]))
+                mesh = self.client.mesh(self.job_id, int(wanted["n"]))
                 self.previews_fetched += 1
                 self._preview = PreviewArrays(mesh, int(wanted.get("resolution") or 0))
             except (EngineProblem, KeyError, ValueError, TypeError) as problem:

@@ -1,0 +1,131 @@
+"""The extension as a person has it: built to a zip, installed into a throwaway Blender and enabled there."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import runpy
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+
+if importlib.util.find_spec("bpy") is None:  # Blender as a module exists for some Python versions only
+    collect_ignore_glob = ["test_*.py"]
+else:
+    # Before bpy is imported: it reads this once. Blanks and letters that no code page has all of, on purpose.
+    RESOURCES = Path(tempfile.mkdtemp(prefix="shapewright tests ščž 形 "))
+    os.environ["BLENDER_USER_RESOURCES"] = str(RESOURCES)
+    import bpy
+
+sys.path.insert(0, str(HERE))
+
+
+def pytest_sessionfinish() -> None:
+    if "RESOURCES" in globals():
+        shutil.rmtree(RESOURCES, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def extension_zip() -> Path:
+    build = runpy.run_path(str(ROOT / "scripts" / "build_extension"))
+    path: Path = build["build"](RESOURCES / "dist")
+    return path
+
+
+@pytest.fixture(scope="session")
+def addon(extension_zip: Path) -> SimpleNamespace:
+    """The installed extension's modules, by their names."""
+    result = bpy.ops.extensions.package_install_files(
+        repo="user_default", filepath=str(extension_zip), enable_on_install=True
+    )
+    assert result == {"FINISHED"}
+    package = "bl_ext.user_default.shapewright"
+    assert package in bpy.context.preferences.addons
+    names = ("engine_client", "engine_process", "session", "scene", "properties", "preferences", "panels")
+    modules = {name: importlib.import_module(f"{package}.{name}") for name in names}
+    return SimpleNamespace(package=package, **modules)
+
+
+@pytest.fixture
+def empty_scene(addon: SimpleNamespace) -> Iterator[None]:
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    yield
+    running = addon.session._session
+    if running is not None:
+        for job in running.active:
+            running.cancel(job)
+        running.engine.stop(wait=True)
+        addon.session._session = None
+
+
+@pytest.fixture
+def emulated(addon: SimpleNamespace, empty_scene: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """emulated(fail_at=2, ...) -> the session, its engine an emulated process that behaves so."""
+    import json
+
+    def start(**behaviour: Any) -> Any:
+        monkeypatch.setenv("EMULATED_ENGINE", json.dumps(behaviour))
+        running = addon.session.current()
+        running.engine.command = addon.engine_process.EngineCommand(
+            [sys.executable, str(HERE / "emulated_engine.py")], None, "a test"
+        )
+        return running
+
+    return start
+
+
+@pytest.fixture
+def real_engine(addon: SimpleNamespace, empty_scene: None) -> Any:
+    """The session, its engine the real one of this checkout."""
+    python = addon.engine_process.venv_python(ROOT / ".venv")
+    chosen = os.environ.get("SHAPEWRIGHT_ENGINE_PYTHON") or str(python)
+    if not Path(chosen).is_file():
+        chosen = sys.executable
+    running = addon.session.current()
+    running.engine.command = addon.engine_process.EngineCommand([chosen, "-m", "engine"], ROOT, "a test")
+    return running
+
+
+def step_until(running: Any, condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    """Steps the session as its timer would, until the condition holds."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        running.step()
+        time.sleep(0.005)
+
+
+def add_points(points: Any, name: str = "Scan", normals: Any = None) -> Any:
+    """A mesh object of vertices only, active and selected."""
+    mesh = bpy.data.meshes.new(name)
+    mesh.from_pydata([tuple(map(float, p)) for p in points], [], [])
+    if normals is not None:
+        attribute = mesh.attributes.new("normal", "FLOAT_VECTOR", "POINT")
+        attribute.data.foreach_set("vector", [float(v) for n in normals for v in n])
+    return add_object(mesh, name)
+
+
+def add_object(data: Any, name: str) -> Any:
+    obj = bpy.data.objects.new(name, data)
+    bpy.context.collection.objects.link(obj)
+    activate(obj)
+    return obj
+
+
+def activate(obj: Any) -> None:
+    for other in bpy.context.view_layer.objects:
+        other.select_set(False)
+    obj.select_set(True)
+    bpy.context.view_layer.objects.active = obj
+    bpy.context.view_layer.update()
