@@ -73,16 +73,18 @@ def extract_dense(
     *,
     device: torch.device | str = "cpu",
     bound: float = BOUND,
+    lipschitz: float = 1.0,
     chunk: int | None = None,
     should_stop: Callable[[], bool] | None = None,
     with_normals: bool = False,
 ) -> Extraction:
     """Marching cubes over all (resolution + 1)^3 lattice points of [-bound, bound]^3: the yardstick for extract_sparse.
 
-    Memory grows with resolution^3 (5 bytes a lattice point).
+    Memory grows with resolution^3 (5 bytes a lattice point). lipschitz: the field's, used only where the shape runs out
+    of the box and is closed there.
     Raises: JobFailed "empty_surface", "field_not_finite"; Cancelled once should_stop() is true.
     """
-    return _extract(field, resolution, 0, device, bound, chunk, None, should_stop, 1.0, 1.0, with_normals)
+    return _extract(field, resolution, 0, device, bound, chunk, None, should_stop, lipschitz, 1.0, with_normals)
 
 
 def extract_sparse(
