@@ -157,7 +157,12 @@ def build_supervision(
     np.random.default_rng(order_seed).shuffle(todo)
     # Rarest sources first: an unfinished cache then holds all of the few real designs.
     rarity = Counter(shape.source for shape in library.shapes)
-    todo = np.array(sorted(todo, key=lambda k: rarity[library.shapes[k].source]), int)
+    # Within a thousand shapes class by class: a library unpacks a class at a time.
+    rank = {int(k): place // 1000 for place, k in enumerate(todo)}
+    shapes = library.shapes
+    todo = np.array(
+        sorted(todo, key=lambda k: (rarity[shapes[k].source], rank[int(k)], shapes[k].source, shapes[k].class_name)), int
+    )
     start = time.monotonic()
     with ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(str(library_path), str(cache))) as pool:
         jobs = [pool.submit(_supervise_one, int(k)) for k in todo]

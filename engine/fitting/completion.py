@@ -1,0 +1,287 @@
+"""Completion in the canonical frame: evidence -> code -> optimised code -> refined field.
+
+The code starts at the encoder's posterior mean and is moved by the evidence: observed points lie on the surface (and have
+their normals, where given), space that was looked through is empty, the field stays a signed distance near its surface
+(Eikonal), and the code stays where the posterior puts it. Weights follow the classroom version of the completion by
+Eikonal test-time optimisation and DeepSDF (Park 2019, sections 4.3 and 6.3), with the latent prior N(mean, variance) that
+the encoder gives in place of N(0, sigma^2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import losses
+from ..errors import Cancelled
+from ..fields import evidence as ev
+from ..fields.conditional import Encoded
+from ..geometry.clouds import PointCloud
+from ..priors.prior import Prior
+from .refinement import Residual, fit_residual
+
+EVIDENCE_POINTS = 4096
+RAY_POINTS = 2048
+EMPTY_MARGIN = 0.01
+
+
+@dataclass
+class CompletionSettings:
+    """steps: optimiser steps on the code.  Weights of the terms: surface, normal, eikonal, empty, latent.
+    refine: correct the field near the observed points.  symmetry: use the mirror image where it agrees.
+    noise: standard deviation of the points in canonical units, None = estimated."""
+
+    steps: int = 24
+    learning_rate: float = 0.05
+    surface: float = 1.0
+    normal: float = 0.02
+    eikonal: float = 0.01
+    empty: float = 1.0
+    latent: float = 1e-3
+    refine: bool = True
+    symmetry: bool = True
+    noise: float | None = None
+    temperature: float = 0.0
+    seed: int = 0
+
+
+@dataclass
+class Completion:
+    """A shape: its code (C, 8, 8, 8), the feature grid decoded from it, the correction near observed points.
+
+    data: mean |f| at the observed points before refinement.  empty: mean violation of seen-empty space.
+    latent: mean squared distance of the code from the posterior mean in standard deviations.
+    evaluations: field queries spent.
+    """
+
+    prior: Prior
+    code: Tensor
+    features: Tensor
+    residual: Residual | None
+    data: float
+    empty: float
+    latent: float
+    evaluations: int
+    history: list[float] = field(default_factory=list)
+
+    def signed_distance(self, points: Tensor) -> Tensor:
+        """(N, 3) canonical -> (N,) signed distance, negative inside. No gradients are kept."""
+        with torch.no_grad():
+            value = self.prior.field.query(self.features, points[None])[0]
+            return value if self.residual is None else value + self.residual(points)
+
+    @property
+    def score(self) -> float:
+        """Negative log posterior up to constants, per number; lower is better. Ranks hypotheses."""
+        return self.data / 0.005 + self.empty / 0.005 + 0.5 * self.latent
+
+
+@dataclass
+class _Evidence:
+    points: Tensor  # (N, 3)
+    normals: Tensor | None
+    viewpoint: Tensor | None
+    rays: Tensor  # (R, 3) samples of seen-empty space, possibly none
+    grid: Tensor  # (1, CHANNELS, R, R, R)
+
+
+def _gather(prior: Prior, cloud: PointCloud, rng: np.random.Generator) -> _Evidence:
+    device = prior.device
+    points = torch.as_tensor(cloud.points, dtype=torch.float32, device=device)
+    normals = None if cloud.normals is None else torch.as_tensor(cloud.normals, dtype=torch.float32, device=device)
+    viewpoint = None
+    if cloud.viewpoint is not None:
+        viewpoint = torch.as_tensor(cloud.viewpoint, dtype=torch.float32, device=device)
+    chosen = rng.permutation(len(points))[:EVIDENCE_POINTS]
+    some = points[torch.as_tensor(chosen, device=device)]
+    origin = torch.zeros(3, device=device) if viewpoint is None else viewpoint
+    # Fewer points than in training would make the counts fainter, more of them stronger.
+    weights = torch.full((1, len(some)), min(1.0, 2048 / len(some)), device=device)
+    rays = torch.full((1, len(some)), 0.0 if viewpoint is None else min(1.0, 2048 / len(some)), device=device)
+    grid = ev.evidence_grid(some[None], weights, origin.expand(1, len(some), 3), rays, prior.field.resolution)
+    empty = points.new_zeros(0, 3)
+    if viewpoint is not None:
+        ends = points[torch.as_tensor(rng.permutation(len(points))[:RAY_POINTS], device=device)]
+        towards = viewpoint - ends
+        length = towards.norm(dim=1, keepdim=True)
+        near = torch.as_tensor(0.02 + 0.3 * rng.random((len(ends), 1)) ** 2, dtype=torch.float32, device=device)
+        far = torch.as_tensor(rng.random((len(ends), 1)), dtype=torch.float32, device=device) * length
+        empty = torch.cat([ends + towards / length * torch.minimum(along, length) for along in (near, far)])
+        empty = empty[(empty.abs() < ev.BOUND).all(1)]
+    return _Evidence(points, normals, viewpoint, empty, grid.contiguous(memory_format=torch.channels_last_3d))
+
+
+def _gradient(prior: Prior, features: Tensor, points: Tensor) -> Tensor:
+    """(N, 3) gradient of the field, differentiable in the features."""
+    with torch.enable_grad():
+        x = points.detach().requires_grad_(True)
+        value = prior.field.query(features, x[None])
+        return torch.autograd.grad(value.sum(), x, create_graph=True)[0]
+
+
+def optimise_code(
+    prior: Prior,
+    encoded: Encoded,
+    evidence: _Evidence,
+    start: Tensor,
+    settings: CompletionSettings,
+    rng: np.random.Generator,
+    on_step: Callable[[int], None],
+) -> tuple[Tensor, Tensor, dict[str, float], int, list[float]]:
+    """Adam on the code from `start` (1, C, 8, 8, 8). Returns code, features, terms, evaluations, loss history."""
+    deviation = (0.5 * encoded.log_variance).exp().clamp(min=0.05)
+    shift = ((start - encoded.mean) / deviation).detach().clone().requires_grad_(True)
+    optimiser = torch.optim.Adam([shift], lr=settings.learning_rate / float(deviation.mean()), betas=(0.9, 0.95))
+    evaluations, history = 0, []
+    best, best_shift = math.inf, shift.detach().clone()
+
+    def draw(count: int, total: int) -> Tensor:
+        return torch.as_tensor(rng.permutation(total)[:count], device=prior.device)
+
+    for step in range(settings.steps + 1):
+        on_step(step)
+        with torch.enable_grad():
+            features = prior.field.decode(encoded.mean + deviation * shift, encoded.skip16, encoded.skip32)
+            picked = draw(2048, len(evidence.points))
+            at = evidence.points[picked]
+            distance = prior.field.query(features, at[None])[0]
+            loss = settings.surface * losses.surface(distance)
+            evaluations += len(at)
+            if len(evidence.rays):
+                free = evidence.rays[draw(2048, len(evidence.rays))]
+                loss = loss + settings.empty * losses.seen_empty(
+                    prior.field.query(features, free[None])[0], EMPTY_MARGIN
+                )
+                evaluations += len(free)
+            if settings.eikonal > 0 or (settings.normal > 0 and evidence.normals is not None):
+                some = picked[:512]
+                gradient = _gradient(prior, features, evidence.points[some])
+                loss = loss + settings.eikonal * losses.eikonal(gradient)
+                if evidence.normals is not None:
+                    loss = loss + settings.normal * losses.normal(gradient, evidence.normals[some])
+                evaluations += len(some)
+            loss = loss + settings.latent * (shift**2).mean()
+        history.append(float(loss.detach()))
+        if history[-1] < best:
+            best, best_shift = history[-1], shift.detach().clone()
+        if step < settings.steps:
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    code = (encoded.mean + deviation * best_shift).detach()
+    with torch.no_grad():
+        features = prior.field.decode(code, encoded.skip16, encoded.skip32)
+        data = prior.field.query(features, evidence.points[None])[0].abs().mean()
+        empty = torch.zeros(())
+        if len(evidence.rays):
+            empty = losses.seen_empty(prior.field.query(features, evidence.rays[None])[0])
+        evaluations += len(evidence.points) + len(evidence.rays)
+    terms = {"data": float(data), "empty": float(empty), "latent": float((best_shift**2).mean())}
+    return code, features, terms, evaluations, history
+
+
+def _mirrored(
+    completion: Completion, points: Tensor, viewpoint: Tensor | None, tolerance: float = 0.02
+) -> tuple[Tensor, Tensor]:
+    """Mirror images of observed points that the completed shape agrees with, and their indices.
+
+    The plane is x = offset with the offset that agrees best: the frame's x = 0 is only as good as the pose.
+    """
+    sample = points[:: max(1, len(points) // 2000)]
+    best, best_cost = 0.0, math.inf
+    for offset in torch.linspace(-0.03, 0.03, 13).tolist():
+        image = sample * sample.new_tensor([-1.0, 1.0, 1.0]) + sample.new_tensor([2 * offset, 0.0, 0.0])
+        cost = float(completion.signed_distance(image).abs().clamp(max=0.03).mean()) + 0.01 * abs(offset)
+        if cost < best_cost:
+            best, best_cost = offset, cost
+    image = points * points.new_tensor([-1.0, 1.0, 1.0]) + points.new_tensor([2 * best, 0.0, 0.0])
+    agrees = completion.signed_distance(image).abs() < tolerance
+    return image[agrees], torch.nonzero(agrees)[:, 0]
+
+
+def estimate_noise(points: np.ndarray, rng: np.random.Generator) -> float:
+    """Standard deviation of a cloud's noise across its surface: the median of what local planes leave over."""
+    from scipy.spatial import cKDTree
+
+    sample = points[rng.permutation(len(points))[:1000]]
+    _, index = cKDTree(points).query(sample, k=min(16, len(points)))
+    local = points[index] - points[index].mean(1, keepdims=True)
+    smallest = np.linalg.eigvalsh(np.einsum("nki,nkj->nij", local, local) / local.shape[1])[:, 0]
+    return float(np.sqrt(np.median(smallest.clip(0)) * 16 / 13))
+
+
+def refine(completion: Completion, evidence: _Evidence, settings: CompletionSettings, noise: float) -> None:
+    """Give the completion the correction that puts its surface through what was observed."""
+    points, normals = evidence.points, evidence.normals
+    step = 0.006
+    targets = [points]
+    wanted = [torch.zeros(len(points), device=points.device)]
+    weights = [torch.ones(len(points), device=points.device)]
+    if settings.symmetry:
+        image, _ = _mirrored(completion, points, evidence.viewpoint)
+        targets.append(image)
+        wanted.append(torch.zeros(len(image), device=points.device))
+        weights.append(torch.full((len(image),), 0.3, device=points.device))
+    if normals is not None and noise < 0.004:
+        # Either side of the surface too, so that a part the field has missed gets a body.
+        for sign in (1.0, -1.0):
+            targets.append(points + sign * step * normals)
+            wanted.append(torch.full((len(points),), sign * step, device=points.device))
+            weights.append(torch.full((len(points),), 0.5, device=points.device))
+    at, want, weight = torch.cat(targets), torch.cat(wanted), torch.cat(weights)
+    inside = (at.abs() < ev.BOUND).all(1)
+    at, want, weight = at[inside], want[inside], weight[inside]
+    errors = want - completion.signed_distance(at)
+    # What lies far from the surface is an outlier or a part the prior does not know; trust it less and less.
+    weight = weight * (1 / (1 + (errors / 0.05) ** 2))
+    resolutions = (32, 64, 128) if noise < 0.003 else (32, 64)
+    completion.residual = fit_residual(at, errors, weight, resolutions)
+    completion.evaluations += len(at)
+
+
+def complete_canonical(
+    prior: Prior,
+    cloud: PointCloud,
+    settings: CompletionSettings,
+    *,
+    on_stage: Callable[[str, float], None] = lambda stage, fraction: None,
+    on_first: Callable[[Completion], None] = lambda completion: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Completion:
+    """One whole shape for a cloud in (about) the canonical frame.
+
+    settings.temperature > 0 starts from a sample of the encoder's posterior, widened by it, instead of its mean.
+    on_first gets the encoder's answer, before any optimisation: the first preview.  Raises Cancelled.
+    """
+    rng = np.random.default_rng([settings.seed, 7])
+    on_stage("Reading the scan", 0.0)
+    evidence = _gather(prior, cloud, rng)
+    with torch.no_grad():
+        encoded = prior.field.encode(evidence.grid)
+    start = encoded.mean
+    if settings.temperature > 0:
+        noise = torch.as_tensor(rng.standard_normal(start.shape), dtype=torch.float32, device=prior.device)
+        start = start + settings.temperature * noise * (0.5 * encoded.log_variance).exp()
+    with torch.no_grad():
+        features = prior.field.decode(start, encoded.skip16, encoded.skip32)
+    on_first(Completion(prior, start, features, None, 0.0, 0.0, 0.0, 0))
+
+    def on_step(step: int) -> None:
+        if should_stop():
+            raise Cancelled
+        on_stage("Fitting the shape", step / max(1, settings.steps))
+
+    code, features, terms, evaluations, history = optimise_code(
+        prior, encoded, evidence, start, settings, rng, on_step
+    )
+    completion = Completion(prior, code[0], features, None, **terms, evaluations=evaluations, history=history)
+    if settings.refine:
+        on_stage("Keeping what was seen", 1.0)
+        noise_level = estimate_noise(cloud.points, rng) if settings.noise is None else settings.noise
+        refine(completion, evidence, settings, noise_level)
+    return completion

@@ -1,0 +1,78 @@
+"""Keeping what was seen: a correction near the observed points that leaves the imagined rest as it is.
+
+f'(x) = f(x) + d(x), where d interpolates the field's error at the observed points and fades within a few cells. d is built
+coarse to fine on regular lattices, each level spreading what the levels before left over (multilevel B-spline
+approximation, Lee, Wolberg, Shin 1997, with smoothed trilinear splats). On noisy points the finest levels are left out:
+what a cell's points disagree about is noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..fields.evidence import BOUND, interpolate
+
+
+@dataclass
+class Residual:
+    """d as a sum of lattices (1, 1, R, R, R), coarse to fine."""
+
+    lattices: list[Tensor]
+
+    def __call__(self, points: Tensor) -> Tensor:
+        """(N, 3) canonical points -> (N,) correction."""
+        total = points.new_zeros(len(points))
+        for lattice in self.lattices:
+            total = total + interpolate(lattice, points[None])[0, :, 0]
+        return total
+
+
+def _splat(points: Tensor, values: Tensor, resolution: int) -> Tensor:
+    """Trilinear splat of values (N, C) at points (N, 3) -> (C, R, R, R)."""
+    place = ((points.clamp(-BOUND, BOUND) + BOUND) * (resolution / (2 * BOUND)) - 0.5).clamp(0, resolution - 1)
+    corner = place.floor().clamp(max=resolution - 2)
+    t = place - corner
+    ijk = corner.long()
+    out = values.new_zeros(resolution**3, values.shape[1])
+    for dx in (0, 1):
+        for dy in (0, 1):
+            for dz in (0, 1):
+                w = torch.ones_like(t[:, 0])
+                for axis, d in enumerate((dx, dy, dz)):
+                    w = w * (t[:, axis] if d else 1 - t[:, axis])
+                index = ((ijk[:, 0] + dx) * resolution + ijk[:, 1] + dy) * resolution + ijk[:, 2] + dz
+                out.index_add_(0, index, values * w[:, None])
+    return out.T.reshape(values.shape[1], resolution, resolution, resolution)
+
+
+def _smooth(grid: Tensor) -> Tensor:
+    """A binomial (1, 2, 1)/4 blur along each axis of (C, R, R, R)."""
+    for axis in (1, 2, 3):
+        padded = F.pad(grid.movedim(axis, -1), (1, 1))
+        grid = (0.25 * padded[..., :-2] + 0.5 * padded[..., 1:-1] + 0.25 * padded[..., 2:]).movedim(-1, axis)
+    return grid
+
+
+def fit_residual(
+    points: Tensor, errors: Tensor, weights: Tensor, resolutions: tuple[int, ...] = (32, 64, 128), ridge: float = 0.05
+) -> Residual:
+    """points: (N, 3) canonical.  errors: (N,) wanted value minus the field's.  weights: (N,) 0..1.
+
+    ridge: weight (in points a cell) of 'no correction', what makes d fade away from the points.
+    """
+    lattices: list[Tensor] = []
+    left = errors.clone()
+    for resolution in resolutions:
+        for _ in range(2):  # the second pass picks up what the blur took away
+            sums = _smooth(_splat(points, torch.stack([left * weights, weights], 1), resolution))
+            lattice = (sums[0] / (sums[1] + ridge))[None, None]
+            if lattices and lattices[-1].shape == lattice.shape:
+                lattices[-1] = lattices[-1] + lattice
+            else:
+                lattices.append(lattice)
+            left = left - interpolate(lattice, points[None])[0, :, 0]
+    return Residual(lattices)

@@ -1,0 +1,98 @@
+"""A prior in memory: the trained field, the pose network and the card. Saved as one safetensors file, never pickled."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..errors import InputError
+from ..fields.conditional import GridField
+from ..fields.pose import PoseNet
+from .registry import find, read_card, sha256
+
+FORMAT = 1
+
+
+@dataclass
+class Prior:
+    """field: trained, in evaluation mode, on its device.  card: JSON-serialisable.  sha256: of the file.
+
+    pose: proposes pose and class of a partial cloud; None in a prior that was trained without."""
+
+    field: GridField
+    card: dict[str, Any]
+    pose: PoseNet | None = None
+    sha256: str = ""
+
+    @property
+    def name(self) -> str:
+        return str(self.card["name"])
+
+    @property
+    def classes(self) -> list[str]:
+        return list(self.card["classes"])
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.field.parameters()).device
+
+
+ARCHITECTURES = {GridField.name: GridField}
+
+
+def save_prior(path: Path, field: GridField, card: dict[str, Any], pose: PoseNet | None = None) -> str:
+    """Write the prior atomically, weights in half precision; returns its sha256."""
+    card = {"format": FORMAT, "architecture": field.name, "arguments": field.arguments, **card}
+    tensors: dict[str, Tensor] = {f"field.{k}": v for k, v in field.state_dict().items()}
+    if pose is not None:
+        card["pose"] = pose.arguments
+        tensors |= {f"pose.{k}": v for k, v in pose.state_dict().items()}
+    half = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in tensors.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    save_file(half, temporary, {"shapewright": json.dumps(card)})
+    os.replace(temporary, path)
+    load_prior.cache_clear()
+    return sha256(path)
+
+
+@lru_cache(maxsize=2)
+def load_prior(name_or_path: str, device: str = "cpu") -> Prior:
+    """Load (once) a prior by name or path onto a device. InputError where it is missing, damaged or foreign."""
+    path = find(name_or_path)
+    card = read_card(path)
+    if card["architecture"] not in ARCHITECTURES:
+        raise InputError(
+            "prior_architecture",
+            f"The prior {path.stem} cannot be used.",
+            f"Its architecture {card['architecture']} is not one this engine knows.",
+            "Update the engine, or choose another prior.",
+        )
+    with safe_open(path, "pt") as file:
+        tensors = {k: file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118 (not a dictionary)
+    field = ARCHITECTURES[card["architecture"]](**card["arguments"])
+    pose = PoseNet(**card["pose"]) if "pose" in card else None
+    try:
+        field.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("field.")})
+        if pose is not None:
+            pose.load_state_dict({k[5:]: v for k, v in tensors.items() if k.startswith("pose.")})
+    except RuntimeError as error:
+        raise InputError(
+            "prior_damaged",
+            f"The prior {path.stem} cannot be used.",
+            f"Its weights do not fit its architecture: {str(error).splitlines()[0]}",
+            "Copy or export the file again, or train the prior anew.",
+        ) from None
+    field = field.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last_3d)
+    if pose is not None:
+        pose = pose.eval().requires_grad_(False).to(device)
+    return Prior(field, card, pose, sha256(path))

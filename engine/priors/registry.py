@@ -1,0 +1,157 @@
+"""Where priors are, and what their cards say. Reads safetensors headers itself, so that torch is not needed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+
+SUFFIX = ".safetensors"
+_FORMAT = 1
+_LONGEST_HEADER = 20_000_000
+
+
+@dataclass
+class PriorInfo:
+    """name: what requests call it.  classes: what it knows.  sha256: of the whole file."""
+
+    name: str
+    path: Path
+    version: str
+    architecture: str
+    classes: list[str]
+    sha256: str
+    bytes: int
+
+
+def user_folder() -> Path:
+    """Where priors that a user trained or imported are kept (SHAPEWRIGHT_PRIORS, or the platform's data folder)."""
+    if given := os.environ.get("SHAPEWRIGHT_PRIORS"):
+        return Path(given)
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local" / "share"))
+    return base / "shapewright" / "priors"
+
+
+def folders() -> list[Path]:
+    """The folders searched, the user's first, the shipped one last."""
+    return [user_folder(), Path(__file__).parent]
+
+
+def find(name_or_path: str | Path) -> Path:
+    """The file of a prior given by name or by path. InputError where there is none, naming those there are."""
+    name_or_path = str(name_or_path)
+    if name_or_path.endswith(SUFFIX):
+        path = Path(name_or_path)
+        if path.is_file():
+            return path
+    elif name_or_path and not {"/", "\\"} & set(name_or_path):
+        for folder in folders():
+            path = folder / f"{name_or_path}{SUFFIX}"
+            if path.is_file():
+                return path
+    known = ", ".join(info.name for info in list_priors()) or "none"
+    raise InputError(
+        "prior_not_found",
+        f"There is no prior called {name_or_path}.",
+        f"The priors found are: {known}.",
+        f"Choose one of them, give the path of a {SUFFIX} file, or put the file into {user_folder()}.",
+    )
+
+
+def _refuse(path: Path, why: str) -> InputError:
+    return InputError(
+        "prior_damaged",
+        f"{path.name} is not a Shapewright prior that can be used.",
+        why,
+        "Copy or export the file again, or train the prior anew.",
+    )
+
+
+def _card(path: Path) -> dict[str, Any]:
+    """The card in the file's header, after checking header and sizes. Nothing is executed, no tensor is read."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 16 or length > min(size - 8, _LONGEST_HEADER):
+            raise _refuse(path, "It is truncated or not a safetensors file.")
+        try:
+            header = json.loads(file.read(length))
+            card = json.loads(header.pop("__metadata__")["shapewright"])
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise _refuse(path, "It carries no Shapewright card.") from None
+    if not isinstance(card, dict) or card.get("format") != _FORMAT:
+        raise _refuse(path, f"Its format is {card.get('format') if isinstance(card, dict) else '?'}, not {_FORMAT}.")
+    missing = [k for k in ("name", "version", "architecture", "arguments", "classes") if k not in card]
+    if missing:
+        raise _refuse(path, f"Its card lacks: {', '.join(missing)}.")
+    widths = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "U8": 1, "I8": 1}
+    for name, entry in header.items():
+        try:
+            begin, end = entry["data_offsets"]
+            expected = math.prod(entry["shape"]) * widths[entry["dtype"]]
+        except (KeyError, TypeError, ValueError):
+            raise _refuse(path, f"The entry of its tensor {name} cannot be read.") from None
+        if not (0 <= begin <= end <= size - 8 - length) or end - begin != expected:
+            raise _refuse(path, f"Its tensor {name} is truncated.")
+    return card
+
+
+def sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_card(name_or_path: str | Path) -> dict[str, Any]:
+    """What the prior says of itself: name, version, architecture, classes, data with licences, measured quality."""
+    return _card(find(name_or_path))
+
+
+def list_priors() -> list[PriorInfo]:
+    """All priors found, those in the user's folder before the shipped ones; a name counts once. Damaged files are left
+    out (`verify` names their fault)."""
+    found: dict[str, PriorInfo] = {}
+    for folder in folders():
+        for path in sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []:
+            if path.stem in found:
+                continue
+            try:
+                card = _card(path)
+            except InputError:
+                continue
+            found[path.stem] = PriorInfo(
+                path.stem, path, str(card["version"]), card["architecture"], list(card["classes"]), sha256(path),
+                path.stat().st_size,
+            )
+    return list(found.values())
+
+
+def verify(name_or_path: str | Path) -> PriorInfo:
+    """Read the whole file: header, sizes, and every number finite. InputError names the fault."""
+    import numpy as np
+    from safetensors import safe_open
+
+    path = find(name_or_path)
+    card = _card(path)
+    with safe_open(path, "numpy") as file:
+        for name in file.keys():  # noqa: SIM118 (not a dictionary)
+            if not np.isfinite(file.get_tensor(name).astype(np.float32)).all():
+                raise _refuse(path, f"Its tensor {name} holds numbers that are not finite.")
+    return PriorInfo(
+        path.stem, path, str(card["version"]), card["architecture"], list(card["classes"]), sha256(path),
+        path.stat().st_size,
+    )

@@ -1,0 +1,168 @@
+"""From supervision records to training batches: augmentation, simulated partial scans, query points.
+
+Everything is drawn from a generator seeded by (seed, step, rank): a run that was killed goes on with the very batches it
+would have seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .supervision import UNITS, VIEWS
+
+POINTS = 2048
+"""Points of a partial cloud; fewer are padded with weight 0."""
+
+
+@dataclass
+class Batch:
+    """points, origins: (B, POINTS, 3).  weights, ray_weights: (B, POINTS).  queries, gradients: (B, P, 3).
+    distances: (B, P).  Canonical frame.  whole: (B,) bool, where the evidence is the complete surface."""
+
+    points: Tensor
+    weights: Tensor
+    origins: Tensor
+    ray_weights: Tensor
+    queries: Tensor
+    distances: Tensor
+    gradients: Tensor
+    whole: Tensor
+
+
+class Warp:
+    """A random smooth deformation of a shape that keeps it a piece of furniture: verticals vertical, mirror symmetry kept.
+
+    Each axis is stretched and smoothly re-timed on its own; then the box is normalised again; then, for half of the
+    shapes, the pose is off by a little, as an estimated pose is.
+    """
+
+    def __init__(self, rng: np.random.Generator, surface: NDArray[np.float32], pose_noise: bool = True) -> None:
+        self.scale = np.exp(rng.normal(0.0, 0.18, 3)).clip(0.65, 1.5)
+        self.amplitude = rng.uniform(-0.22, 0.22, (3, 2)) * (rng.random() < 0.5)
+        self.flip = np.array([-1.0 if rng.random() < 0.5 else 1.0, 1.0, 1.0])
+        self.offset, self.unit = np.zeros(3), 1.0
+        moved = self._deform(surface)
+        low, high = moved.min(0), moved.max(0)
+        self.offset, self.unit = (low + high) / 2, 1.0 / float((high - low).max())
+        self.yaw, self.shift = 0.0, np.zeros(3)
+        if pose_noise and rng.random() < 0.5:
+            self.unit *= rng.uniform(0.85, 1.02)
+            self.shift = rng.normal(0.0, [0.01, 0.02, 0.02]).clip(-0.04, 0.04)
+            self.yaw = rng.normal(0.0, 0.05) * (rng.random() < 0.5)
+        c, s = np.cos(self.yaw), np.sin(self.yaw)
+        self.turn = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+
+    def _deform(self, x: NDArray[Any]) -> NDArray[np.float64]:
+        t = np.clip(x, -0.5, 0.5)
+        out = np.asarray(x, np.float64).copy()
+        for axis in range(3):
+            # x is odd about 0, so that mirror symmetry survives; y and z also take an even term.
+            for k, a in enumerate(self.amplitude[axis]):
+                if axis == 0:
+                    w = 2 * np.pi * (k + 1)
+                    out[..., 0] += a / w * np.sin(w * t[..., 0])
+                else:
+                    w = np.pi * (k + 1)
+                    out[..., axis] += a / w * np.sin(w * (t[..., axis] + 0.5))
+        return out * (self.scale * self.flip)
+
+    def points(self, x: NDArray[Any]) -> NDArray[np.float32]:
+        moved = (self._deform(x) - self.offset) * self.unit
+        return (moved @ self.turn.T + self.shift).astype(np.float32)
+
+    def distances(
+        self, x: NDArray[Any], distance: NDArray[Any], gradient: NDArray[Any]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Signed distances and gradients after the deformation, to first order: s' = s / |J^-T n|."""
+        jacobian = np.ones_like(x, dtype=np.float64)
+        inside = np.abs(x) < 0.5
+        for axis in range(3):
+            for k, a in enumerate(self.amplitude[axis]):
+                w, t = (2 * np.pi * (k + 1), x[..., 0]) if axis == 0 else (np.pi * (k + 1), x[..., axis] + 0.5)
+                jacobian[..., axis] += a * np.cos(w * t) * inside[..., axis]
+        normal = gradient / (jacobian * self.scale * self.flip)
+        length = np.linalg.norm(normal, axis=-1).clip(1e-6)
+        turned = (normal / length[..., None]) @ self.turn.T
+        return (distance / length * self.unit).astype(np.float32), turned.astype(np.float32)
+
+
+def _identity(surface: NDArray[np.float32]) -> Warp:
+    warp = Warp(np.random.default_rng(0), surface, pose_noise=False)
+    warp.scale, warp.amplitude, warp.flip = np.ones(3), np.zeros((3, 2)), np.ones(3)
+    warp.offset, warp.unit = np.zeros(3), 1.0
+    return warp
+
+
+def make_example(
+    record: NDArray[np.void], rng: np.random.Generator, queries: int, view: int | None = None, augment: bool = True
+) -> tuple[NDArray[Any], ...]:
+    """One shape's evidence and queries. view: a fixed single view (validation), or None for a random kind of evidence."""
+    surface = record["surface"].astype(np.float32) / UNITS
+    seen, viewpoints = record["seen"], record["viewpoint"]
+    warp = Warp(rng, surface) if augment else _identity(surface)
+
+    kind = rng.random() if view is None else 0.0
+    origin = np.zeros((len(surface), 3), np.float32)
+    known = np.zeros(len(surface), np.float32)
+    whole = False
+    if kind > 0.85:  # everything, from nowhere: how complete shapes are encoded
+        pick = np.ones(len(surface), bool)
+        whole = True
+    else:
+        first = int(rng.integers(VIEWS)) if view is None else view
+        pick = (seen >> first) & 1 == 1
+        origin[:] = viewpoints[first]
+        if kind > 0.72:  # a second view
+            second = int(rng.integers(VIEWS))
+            new = ((seen >> second) & 1 == 1) & ~pick
+            origin[new] = viewpoints[second]
+            pick |= new
+        known[:] = 1.0 if view is not None or rng.random() < 0.8 else 0.0
+    chosen = np.flatnonzero(pick)
+    if len(chosen) < 16:
+        chosen = np.arange(len(surface))
+        known[:] = 0
+    if view is None and rng.random() < 0.25:  # a hole, as dark or shiny parts leave
+        centre = surface[rng.choice(chosen)]
+        far = np.linalg.norm(surface[chosen] - centre, axis=1) > rng.uniform(0.05, 0.25)
+        if far.sum() > 64:
+            chosen = chosen[far]
+    limit = POINTS if view is not None else int(rng.choice([POINTS, POINTS, 1024, 400]))
+    if len(chosen) > limit:
+        chosen = rng.choice(chosen, limit, replace=False)
+    points = warp.points(surface[chosen])
+    origins = warp.points(origin[chosen])
+    if view is None and rng.random() < 0.4:
+        sigma = rng.uniform(0.0, 0.01)
+        points = points + rng.normal(0.0, sigma, points.shape).astype(np.float32)
+        if rng.random() < 0.25:
+            wild = rng.random(len(points)) < rng.uniform(0.0, 0.08)
+            points[wild] = rng.uniform(-0.5, 0.5, (int(wild.sum()), 3))
+    padding = POINTS - len(points)
+    weights = np.concatenate([np.ones(len(points)), np.zeros(padding)]).astype(np.float32)
+    rays = np.concatenate([known[chosen], np.zeros(padding)]).astype(np.float32)
+    points = np.concatenate([points, np.zeros((padding, 3), np.float32)])
+    origins = np.concatenate([origins, np.ones((padding, 3), np.float32)])
+
+    which = rng.choice(len(record["query"]), queries, replace=False)
+    x = record["query"][which].astype(np.float32) / UNITS
+    distance, gradient = warp.distances(
+        x, record["distance"][which].astype(np.float32) / UNITS, record["gradient"][which].astype(np.float32) / 127
+    )
+    return points, weights, origins, rays, warp.points(x), distance, gradient, np.bool_(whole)
+
+
+def make_batch(
+    records: NDArray[np.void], indices: NDArray[Any], weights: NDArray[Any], size: int, queries: int, seed: list[int]
+) -> Batch:
+    """A batch of `size` shapes drawn with the given weights; all randomness from `seed`."""
+    rng = np.random.default_rng(seed)
+    chosen = rng.choice(indices, size, p=weights / weights.sum())
+    examples = [make_example(records[k], rng, queries) for k in chosen]
+    return Batch(*(torch.from_numpy(np.stack(part)) for part in zip(*examples, strict=True)))

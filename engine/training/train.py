@@ -1,0 +1,304 @@
+"""Learning a prior. One loop for every architecture; a run that is killed at any moment resumes and ends in the same place.
+
+A run is a folder: `settings.json`, `checkpoint.safetensors` (weights, moving average, optimiser, code table, step;
+replaced atomically), `curves.csv`, `curves.png`. More processes (torchrun) train data-parallel.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import math
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from .. import losses
+from ..errors import Cancelled, InputError
+from ..fields import evidence as ev
+from ..fields.conditional import GridField
+from .batches import Batch, make_batch
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class TrainingSettings:
+    """steps: optimiser steps in all (the learning rate's schedule spans them).  batch: shapes a step and process.
+    queries: points with distances a shape.  kl: weight of the code's divergence from N(0, 1).  skip_drop: how often the
+    decoder must do without the evidence's own features, so that codes alone suffice.  precision: 'float32' or 'bfloat16'.
+    """
+
+    architecture: str = "grid"
+    arguments: dict[str, Any] | None = None
+    steps: int = 12_000
+    batch: int = 8
+    queries: int = 2048
+    learning_rate: float = 1.5e-3
+    kl: float = 2e-3
+    sign: float = 0.25
+    skip_drop: float = 0.35
+    precision: str = "bfloat16"
+    compile: bool = False
+    seed: int = 0
+    average: float = 0.999
+    checkpoint_seconds: float = 60.0
+
+
+PRESETS: dict[str, TrainingSettings] = {
+    "cpu": TrainingSettings(),
+    "gpu": TrainingSettings(steps=60_000, batch=64, queries=4096, learning_rate=2e-3, compile=True),
+}
+
+
+class Objective(nn.Module):
+    """The loss of the `grid` architecture on one batch (a module, so that DistributedDataParallel can wrap it)."""
+
+    def __init__(self, field: GridField, settings: TrainingSettings) -> None:
+        super().__init__()
+        self.field, self.settings = field, settings
+
+    def forward(self, grid: Tensor, queries: Tensor, distances: Tensor, noise: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+        """grid: evidence.  noise: like the code, N(0, 1).  keep: (B,) 1 where evidence features pass to the decoder.
+        Returns the loss and its parts (distance in thousandths, sign, kl)."""
+        encoded = self.field.encode(grid)
+        mean, log_variance = encoded.mean.float(), encoded.log_variance.float()
+        code = mean + noise * (0.5 * log_variance).exp()
+        mask = keep[:, None, None, None, None].to(encoded.skip16.dtype)
+        features = self.field.decode(code.to(encoded.mean.dtype), encoded.skip16 * mask, encoded.skip32 * mask)
+        with torch.autocast(grid.device.type, enabled=False):
+            predicted = self.field.query(features.float(), queries)
+            near = 1 + 3 * torch.exp(-distances.abs() / 0.02)
+            distance = ((predicted - distances.clamp(-0.1, 0.1)).abs() * near).mean() / near.mean()
+            sign = losses.sign_cross_entropy(predicted, distances)
+            kl = losses.gaussian_kl(mean, log_variance)
+        loss = 10 * distance + self.settings.sign * sign + self.settings.kl * kl
+        return loss, torch.stack([1000 * distance.detach(), sign.detach(), kl.detach()])
+
+
+def learning_rate(settings: TrainingSettings, step: int) -> float:
+    """A short warm-up, then half a cosine to one fiftieth."""
+    warm = min(1.0, (step + 1) / 200)
+    return settings.learning_rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / settings.steps)))
+
+
+def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    temporary = path.with_name(path.name + f".{os.getpid()}.part")
+    save_file({k: v.detach().contiguous().cpu() for k, v in tensors.items()}, temporary, metadata)
+    os.replace(temporary, path)
+
+
+class Run:
+    """The state of one training run, on one process of possibly several."""
+
+    def __init__(self, folder: Path, settings: TrainingSettings, device: torch.device) -> None:
+        self.folder, self.settings, self.device = folder, settings, device
+        self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        torch.manual_seed(settings.seed)
+        if settings.architecture != "grid":
+            raise InputError(
+                "unknown_architecture",
+                f"There is no architecture called {settings.architecture}.",
+                "The trainer knows: grid.",
+                "Choose one of these.",
+            )
+        self.field = GridField(**(settings.arguments or {})).to(device).to(memory_format=torch.channels_last_3d)
+        self.average = {k: v.detach().clone() for k, v in self.field.state_dict().items()}
+        self.objective: nn.Module = Objective(self.field, settings)
+        if settings.compile:
+            self.objective = torch.compile(self.objective)  # type: ignore[assignment]
+        if self.world > 1:
+            self.objective = nn.parallel.DistributedDataParallel(self.objective, find_unused_parameters=True)
+        self.optimiser = torch.optim.AdamW(self.field.parameters(), lr=settings.learning_rate, weight_decay=1e-4)
+        self.step = 0
+        self.seconds = 0.0
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.safetensors"
+
+    def save(self) -> None:
+        tensors = {f"weights.{k}": v for k, v in self.field.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.items()}
+        names = [k for k, _ in self.field.named_parameters()]
+        for k, state in self.optimiser.state_dict()["state"].items():
+            for part in ("exp_avg", "exp_avg_sq", "step"):
+                tensors[f"optimiser.{part}.{names[k]}"] = torch.as_tensor(state[part])
+        _save(self.checkpoint, tensors, {
+            "step": str(self.step), "seconds": str(self.seconds), "settings": json.dumps(asdict(self.settings)),
+        })
+
+    def load(self) -> None:
+        with safe_open(self.checkpoint, "pt", device=str(self.device)) as file:
+            metadata = file.metadata()
+            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a dictionary)
+        saved = json.loads(metadata["settings"])
+        ours = asdict(self.settings)
+        different = [k for k in ours if k not in ("checkpoint_seconds", "compile") and saved.get(k) != ours[k]]
+        if different:
+            raise InputError(
+                "run_differs",
+                f"The run in {self.folder.name} cannot be resumed with these settings.",
+                f"It was started with other values of: {', '.join(different)}.",
+                "Resume with the settings it was started with, or start a run under another name.",
+            )
+        self.field.load_state_dict({k[8:]: v for k, v in tensors.items() if k.startswith("weights.")})
+        self.average = {k[8:]: v for k, v in tensors.items() if k.startswith("average.")}
+        state = {}
+        for k, (name, _) in enumerate(self.field.named_parameters()):
+            if f"optimiser.step.{name}" in tensors:
+                state[k] = {p: tensors[f"optimiser.{p}.{name}"] for p in ("exp_avg", "exp_avg_sq", "step")}
+                state[k]["step"] = state[k]["step"].cpu()
+        self.optimiser.load_state_dict({"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]})
+        self.step, self.seconds = int(metadata["step"]), float(metadata["seconds"])
+
+    def averaged_field(self) -> GridField:
+        """A copy of the field with the moving average of the weights, for validation and for the prior file."""
+        field = GridField(**self.field.arguments).to(self.device)
+        field.load_state_dict(self.average)
+        return field.eval().to(memory_format=torch.channels_last_3d)
+
+    def one_step(self, batch: Batch) -> NDArray[np.float64]:
+        """One optimiser step; returns loss, distance (thousandths), sign, kl."""
+        s, device = self.settings, self.device
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(s, self.step)
+        move = {"device": device, "non_blocking": True}
+        grid = ev.evidence_grid(
+            batch.points.to(**move), batch.weights.to(**move), batch.origins.to(**move), batch.ray_weights.to(**move),
+            self.field.resolution,
+        ).contiguous(memory_format=torch.channels_last_3d)
+        generator = torch.Generator().manual_seed((s.seed * 1_000_003 + self.step) * 64 + self.rank)
+        noise = torch.randn((len(batch.points), *self.field.code_shape), generator=generator).to(**move)
+        keep = (torch.rand(len(batch.points), generator=generator) >= s.skip_drop).float().to(**move)
+        with torch.autocast(device.type, torch.bfloat16, enabled=s.precision == "bfloat16"):
+            loss, parts = self.objective(grid, batch.queries.to(**move), batch.distances.to(**move), noise, keep)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.field.parameters(), 1.0)
+        self.optimiser.step()
+        self.step += 1
+        decay = min(s.average, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for k, v in self.field.state_dict().items():
+                self.average[k].lerp_(v, 1 - decay)
+        return np.array([float(loss.detach()), *parts.tolist()])
+
+
+@dataclass
+class TrainingProgress:
+    """step of steps; loss and validation are the latest; seconds_left None while unknown."""
+
+    step: int
+    steps: int
+    loss: float
+    seconds_left: float | None
+    validation: dict[str, float] | None = None
+
+
+def train(
+    records: NDArray[np.void],
+    indices: NDArray[Any],
+    weights: NDArray[Any],
+    folder: Path,
+    settings: TrainingSettings,
+    *,
+    device: torch.device,
+    resume: bool = False,
+    validate: Callable[[GridField, int], dict[str, float]] | None = None,
+    validate_every: int = 1000,
+    on_progress: Callable[[TrainingProgress], None] = lambda progress: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    report_every: int = 50,
+) -> Run:
+    """Train (or go on training) the run in `folder` on records[indices], drawn with the given weights.
+
+    Raises Cancelled when should_stop() says so, after saving; InputError where the folder holds another run.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    run = Run(folder, settings, device)
+    if run.checkpoint.exists():
+        if not resume:
+            raise InputError(
+                "run_exists",
+                f"There is a training run called {folder.name} already.",
+                "Its checkpoint would be overwritten.",
+                "Resume it with --resume, or choose another name.",
+            )
+        run.load()
+    (folder / "settings.json").write_text(json.dumps(asdict(settings), indent=1), encoding="utf-8")
+    curves = folder / "curves.csv"
+    _forget_rows_after(curves, run.step)
+    lock = threading.Lock()
+
+    def prepare(step: int) -> Batch:
+        with lock:  # one batch ahead, not one core more
+            return make_batch(
+                records, indices, weights, settings.batch, settings.queries, [settings.seed, step, run.rank]
+            )
+
+    began, spent = time.monotonic(), run.seconds
+    saved = began
+    first_step = run.step
+    recent: list[NDArray[np.float64]] = []
+    with ThreadPoolExecutor(1) as pool:
+        upcoming = pool.submit(prepare, run.step)
+        while run.step < settings.steps:
+            batch = upcoming.result()
+            upcoming = pool.submit(prepare, run.step + 1)
+            recent.append(run.one_step(batch))
+            now = time.monotonic()
+            run.seconds = spent + now - began
+            if run.rank == 0 and (run.step % report_every == 0 or run.step == settings.steps):
+                mean = np.mean(recent, 0)
+                recent.clear()
+                left = (now - began) / (run.step - first_step) * (settings.steps - run.step)
+                measured = None
+                if validate is not None and (run.step % validate_every == 0 or run.step == settings.steps):
+                    measured = validate(run.averaged_field(), run.step)
+                _add_row(curves, run.step, run.seconds, mean, measured)
+                on_progress(TrainingProgress(run.step, settings.steps, float(mean[0]), left, measured))
+            stop = should_stop()
+            if run.rank == 0 and (stop or now - saved > settings.checkpoint_seconds or run.step == settings.steps):
+                run.save()
+                saved = time.monotonic()
+            if stop:
+                raise Cancelled
+    return run
+
+
+_COLUMNS = ["step", "seconds", "loss", "distance_x1000", "sign", "kl"]
+
+
+def _add_row(path: Path, step: int, seconds: float, values: NDArray[Any], measured: dict[str, float] | None) -> None:
+    fresh = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        if fresh:
+            writer.writerow([*_COLUMNS, "validation"])
+        row = [step, f"{seconds:.1f}", *(f"{v:.5f}" for v in values)]
+        writer.writerow([*row, json.dumps(measured) if measured else ""])
+
+
+def _forget_rows_after(path: Path, step: int) -> None:
+    """After a kill the table may be ahead of the checkpoint."""
+    if not path.exists():
+        return
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    kept = [row for k, row in enumerate(rows) if k == 0 or int(row[0]) <= step]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(kept)
