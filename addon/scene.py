@@ -9,6 +9,7 @@ coordinates are sent. `Scan.frame` is the matrix that carries what was sent, and
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -330,7 +331,7 @@ class ResultWriter:
         obj["shapewright_hypothesis"] = hypothesis
         if hypothesis > 0:
             obj.hide_render = True
-            if obj.name in bpy.context.view_layer.objects:
+            with contextlib.suppress(RuntimeError):  # its collection is excluded from this view layer: not shown at all
                 obj.hide_set(True)
         self.results.append(Reference.of(obj))
         return obj

@@ -237,6 +237,11 @@ class Session:
         return changed
 
     def _try_start(self, job: Job) -> bool:
+        for other in self.active:  # the engine gets the jobs in the order in which they were asked for
+            if other is job:
+                break
+            if other.thread is None or not other.thread.job_id:
+                return False
         if self.engine.state == READY and self.engine.client is not None:
             job.state, job.stage = QUEUED, "Sending"
             arrays = job.scan.arrays if job.scan is not None else None

@@ -9,7 +9,6 @@ import runpy
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,8 +16,10 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from stage import ROOT  # noqa: E402
 
 if importlib.util.find_spec("bpy") is None:  # Blender as a module exists for some Python versions only
     collect_ignore_glob = ["test_*.py"]
@@ -27,8 +28,6 @@ else:
     RESOURCES = Path(tempfile.mkdtemp(prefix="shapewright tests ščž 形 "))
     os.environ["BLENDER_USER_RESOURCES"] = str(RESOURCES)
     import bpy
-
-sys.path.insert(0, str(HERE))
 
 
 def pytest_sessionfinish() -> None:
@@ -95,37 +94,3 @@ def real_engine(addon: SimpleNamespace, empty_scene: None) -> Any:
     running = addon.session.current()
     running.engine.command = addon.engine_process.EngineCommand([chosen, "-m", "engine"], ROOT, "a test")
     return running
-
-
-def step_until(running: Any, condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
-    """Steps the session as its timer would, until the condition holds."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        running.step()
-        time.sleep(0.005)
-
-
-def add_points(points: Any, name: str = "Scan", normals: Any = None) -> Any:
-    """A mesh object of vertices only, active and selected."""
-    mesh = bpy.data.meshes.new(name)
-    mesh.from_pydata([tuple(map(float, p)) for p in points], [], [])
-    if normals is not None:
-        attribute = mesh.attributes.new("normal", "FLOAT_VECTOR", "POINT")
-        attribute.data.foreach_set("vector", [float(v) for n in normals for v in n])
-    return add_object(mesh, name)
-
-
-def add_object(data: Any, name: str) -> Any:
-    obj = bpy.data.objects.new(name, data)
-    bpy.context.collection.objects.link(obj)
-    activate(obj)
-    return obj
-
-
-def activate(obj: Any) -> None:
-    for other in bpy.context.view_layer.objects:
-        other.select_set(False)
-    obj.select_set(True)
-    bpy.context.view_layer.objects.active = obj
-    bpy.context.view_layer.update()

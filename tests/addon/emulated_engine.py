@@ -145,13 +145,14 @@ class EmulatedEngine:
                 if job.cancelled and not does.ignore_cancel:
                     job.say("cancelled")
                     return
-                job.say("progress", stage="Working", fraction=step / does.steps, eta_s=does.step_s * (does.steps - step),
-                        message=f"step {step}")  # fmt: skip
+                left = does.step_s * (does.steps - step)
+                job.say("progress", stage="Working", fraction=step / does.steps, eta_s=left, message=f"step {step}")
                 if step in does.preview_at:
                     job.say("preview", n=step, resolution=16 * (step + 1), hypothesis=0, vertices=8, faces=12)
                 self._stopped.wait(does.step_s)
-            job.say("done", meshes=[100 + i for i in range(does.meshes)],
-                    report={"prior": {"name": job.request.get("prior"), "hash": "cafe"}, "seed": job.request.get("seed")})  # fmt: skip
+            prior = {"name": job.request.get("prior"), "hash": "cafe"}
+            report = {"prior": prior, "seed": job.request.get("seed")}
+            job.say("done", meshes=[100 + number for number in range(does.meshes)], report=report)
         finally:
             self._turn.release()
 
@@ -200,12 +201,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if not self._admitted():
-            return
+            return None
         parts = self.path.strip("/").split("/")
         if parts == ["v1", "info"]:
-            return self._json(200, {"name": "shapewright", "version": "9.9.9", "protocol": self.owner.behaviour.protocol,
-                                    "device": {"type": "cpu", "name": "emulated"},
-                                    "priors": [{"name": "household", "classes": ["chair"]}, {"name": "pets"}]})  # fmt: skip
+            priors = [{"name": "household", "classes": ["chair"]}, {"name": "pets"}]
+            about = {"name": "shapewright", "version": "9.9.9", "protocol": self.owner.behaviour.protocol}
+            return self._json(200, {**about, "device": {"type": "cpu", "name": "emulated"}, "priors": priors})
         job = self.owner.jobs.get(parts[2]) if len(parts) > 2 else None
         if job is None:
             return self._error(404, "job_not_found")
@@ -234,7 +235,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return
         job = self.owner.jobs.get(self.path.strip("/").split("/")[2])
         if job is None:
-            return self._error(404, "job_not_found")
+            self._error(404, "job_not_found")
+            return
         job.cancelled = True
         self._json(202, {"id": job.id, "state": "cancelling"})
 
@@ -251,7 +253,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         silent_since = time.monotonic()
         while not self.owner._stopped.is_set():
             with job.changed:
-                job.changed.wait_for(lambda: len(job.events) > seen, timeout=0.02)
+                if len(job.events) <= seen:
+                    job.changed.wait(0.02)
                 fresh = job.events[seen:]
             for event in fresh:
                 data = "{not json" if does.garbage_event else json.dumps(event)

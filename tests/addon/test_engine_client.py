@@ -60,7 +60,7 @@ def test_what_is_sent_arrives_as_it_was(addon, serve):
 
 
 def test_a_job_brings_its_states_in_order_and_its_mesh(addon, serve):
-    engine, client = serve()
+    _, client = serve()
     updates = run(addon, client)
     states = [update.state for update in updates]
     assert states[0] == "queued" and states[-1] == "done" and set(states[1:-1]) == {"running"}
@@ -189,7 +189,7 @@ def test_cancelling_ends_the_job(addon, serve):
 
 
 def test_cancelling_before_the_job_has_arrived_still_reaches_it(addon, serve):
-    engine, client = serve(answer_s=0.2, steps=500)
+    _, client = serve(answer_s=0.2, steps=500)
     thread = addon.engine_client.JobThread(client, {"kind": "selftest"}, None)
     thread.start()
     thread.cancel()
@@ -229,7 +229,7 @@ def test_previews_can_be_declined(addon, serve):
     assert [path for _, path in engine.log if "/meshes/" in path] == ["/v1/jobs/job1/meshes/100"]
 
 
-# ---------------------------------------------------------------------------------------------------------------- meshes
+# ------------------------------------------------------------------------------------------------------------ meshes
 
 
 def npz(**arrays: Any) -> bytes:
