@@ -990,8 +990,8 @@ def check_mesh(
             raise _without_area(source)
     _check_extent(values[np.unique(index)], source)
     mesh = Mesh(np.ascontiguousarray(values, np.float32), np.ascontiguousarray(index, np.int32), directions)
-    # Areas relative to the size: a mesh in micrometres is as good as one in metres.
-    if not float(face_areas(mesh).sum()) > 1e-10 * float(np.ptp(values[np.unique(index)], axis=0).max()) ** 2:
+    # Relative to the size, since a mesh in micrometres is as good as one in metres; below this, all is rounding.
+    if not float(face_areas(mesh).sum()) > 1e-6 * float(np.ptp(values[np.unique(index)], axis=0).max()) ** 2:
         raise _without_area(source)
     return mesh
 
@@ -1104,8 +1104,8 @@ def _checked_viewpoint(viewpoint: ArrayLike | None, source: str) -> FloatArray |
     if value.dtype.kind not in "fiu" or value.shape != (3,) or not bool((np.abs(value) <= MAX_COORDINATE).all()):
         raise InputError(
             "viewpoint_invalid",
-            f"The viewpoint of {source[0].lower() + source[1:] if source == 'The input' else source} cannot be used.",
-            f"It is {value.tolist() if value.size <= 8 else value.shape}; three finite coordinates are expected.",
+            f"{source} cannot be used with this viewpoint.",
+            f"The viewpoint is {value.tolist() if value.size <= 8 else value.shape}; three finite coordinates are expected.",
             "Give x, y and z of the place from where the object was seen, or leave it out.",
         )
     return value.astype(np.float32)
