@@ -1,0 +1,113 @@
+"""The extension with the engine of this checkout, a process of its own, over a real socket."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import bpy
+import pytest
+from stage import add_points, step_until
+
+
+def selftest(addon: Any, running: Any, **request: Any) -> Any:
+    asked = {"kind": "selftest", "resolution": 48, "device": "cpu", **request}
+    return running.submit(addon.session.Job("Self-test", asked))
+
+
+def test_the_engine_starts_and_its_test_passes(real_engine):
+    assert bpy.ops.shapewright.engine_test() == {"FINISHED"}
+    assert real_engine.engine.info["name"] == "shapewright"
+    job = real_engine.jobs[-1]
+    assert job.state == "done" and job.report["kind"] == "selftest" and job.report["faces"] > 100
+
+
+def test_two_jobs_queue_and_each_is_cancelled_alone(addon, real_engine):
+    long = {"steps": 2000, "step_seconds": 0.05}
+    first, second, third = (selftest(addon, real_engine, **asked) for asked in (long, long, {}))
+    step_until(real_engine, lambda: first.stage == "Waiting", 60)
+    assert second.state == "queued"
+    real_engine.cancel(second)
+    step_until(real_engine, lambda: second.finished)
+    assert second.state == "cancelled" and not first.finished
+    real_engine.cancel(first)
+    step_until(real_engine, lambda: first.finished)
+    assert first.state == "cancelled"
+    assert real_engine.wait(third, 60).state == "done"
+
+
+def test_previews_and_result_come_as_sound_meshes(addon, real_engine):
+    """The self-test through the scene's side too, as a stand-in for any job that sends meshes."""
+    obj = add_points([(0, 0, 0), (1, 1, 1)])
+    obj.location = (3, 4, 5)
+    bpy.context.view_layer.update()
+    scan = addon.scene.read_scan(obj, bpy.context.evaluated_depsgraph_get())
+    scan.arrays = None
+    request = {"kind": "selftest", "resolution": 128, "device": "cpu"}
+    job = real_engine.wait(real_engine.submit(addon.session.Job("Self-test", request, scan)), 60)
+    assert job.state == "done", job.problem
+    mesh = job.results[0].data
+    assert not mesh.validate(verbose=True) and len(mesh.polygons) == job.report["faces"]
+    assert tuple(job.results[0].location) == (3, 4, 5)
+    assert mesh.vertices[0].normal.length == pytest.approx(1, abs=1e-5)
+    assert len(bpy.data.objects) == 2 and len(bpy.data.meshes) == 2
+
+
+def test_a_request_that_the_engine_refuses_fails_with_its_reason(addon, real_engine):
+    job = real_engine.wait(selftest(addon, real_engine, resolution=100_000), 60)
+    assert job.state == "failed" and job.problem.code == "request_invalid" and "100000" in job.problem.why
+
+
+def test_degenerate_input_fails_with_its_reason_and_leaves_the_scene_alone(real_engine):
+    add_points([(1, 1, 1)] * 100)
+    with pytest.raises(RuntimeError) as caught:
+        bpy.ops.shapewright.complete_shape()
+    assert len(str(caught.value)) > 40
+    assert set(bpy.data.objects.keys()) == {"Scan"} and len(bpy.data.meshes) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_an_engine_killed_in_the_middle_fails_the_job_and_the_next_one_works(addon, real_engine):
+    job = selftest(addon, real_engine, steps=2000, step_seconds=0.05)
+    step_until(real_engine, lambda: job.stage == "Waiting", 60)
+    os.kill(real_engine.engine.pid, signal.SIGKILL)
+    step_until(real_engine, lambda: job.finished)
+    assert job.state == "failed" and job.problem.code == "engine_died" and "signal 9" in job.problem.why
+    assert real_engine.wait(selftest(addon, real_engine), 60).state == "done"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_a_worker_killed_in_the_middle_fails_the_job_and_the_next_one_works(addon, real_engine):
+    job = selftest(addon, real_engine, steps=2000, step_seconds=0.05)
+    step_until(real_engine, lambda: job.stage == "Waiting", 60)
+    os.kill(real_engine.engine.client.info()["worker"]["pid"], signal.SIGKILL)
+    step_until(real_engine, lambda: job.finished)
+    assert job.state == "failed" and job.problem.code == "worker_died"
+    assert real_engine.wait(selftest(addon, real_engine), 60).state == "done"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="asks for a process in the way of POSIX")
+def test_stopping_leaves_no_process_behind(addon, real_engine):
+    real_engine.wait(selftest(addon, real_engine), 60)
+    worker = real_engine.engine.client.info()["worker"]["pid"]
+    process = real_engine.engine._process
+    real_engine.engine.stop(wait=True)
+    assert process.poll() is not None
+    deadline = time.monotonic() + 10
+    while alive(worker):
+        assert time.monotonic() < deadline, "the worker is still there"
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    state = Path(f"/proc/{pid}/stat")
+    return not (state.is_file() and state.read_text().rsplit(")", 1)[1].split()[0] == "Z")
