@@ -299,3 +299,14 @@ def test_decimation_keeps_the_shape() -> None:
     assert decimate(small, 10_000) is small
     with pytest.raises(ValueError):
         decimate(mesh, 3)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_gives_the_cpus_surface() -> None:
+    extraction = extract_sparse(torus(), 128, device="cuda", with_normals=True)
+    reference = extract_sparse(torus(), 128).mesh
+    assert_sound(extraction.mesh)
+    assert euler_characteristic(extraction.mesh) == 0
+    assert extraction.peak_bytes is not None and extraction.peak_bytes > 0
+    assert enclosed_volume(extraction.mesh) == pytest.approx(enclosed_volume(reference), rel=1e-5)
