@@ -1,4 +1,4 @@
-"""Marching cubes: known surfaces, sparse against dense, closedness whatever the field, and the mesh helpers."""
+"""Marching cubes: known surfaces, sparse against dense, closedness whatever the field, and what is done to meshes afterwards."""
 
 from __future__ import annotations
 
@@ -264,7 +264,7 @@ def test_levels_without_a_surface_are_skipped_not_fatal() -> None:
     assert 256 in seen and 32 not in seen
 
 
-# --- helpers ---------------------------------------------------------------------------------------------------------
+# --- afterwards -----------------------------------------------------------------------------------------------------
 
 
 def test_cleaning_removes_crumbs_and_keeps_the_rest() -> None:
