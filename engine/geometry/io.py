@@ -1105,7 +1105,7 @@ def _checked_viewpoint(viewpoint: ArrayLike | None, source: str) -> FloatArray |
         raise InputError(
             "viewpoint_invalid",
             f"{source} cannot be used with this viewpoint.",
-            f"The viewpoint is {value.tolist() if value.size <= 8 else value.shape}; three finite numbers are expected.",
+            f"The viewpoint is {value.tolist() if value.size <= 8 else value.shape}; three finite numbers are needed.",
             "Give x, y and z of the place from where the object was seen, or leave it out.",
         )
     return value.astype(np.float32)

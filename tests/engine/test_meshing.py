@@ -1,4 +1,4 @@
-"""Marching cubes: known surfaces, sparse against dense, closedness whatever the field, and what is done to meshes afterwards."""
+"""Marching cubes: known surfaces, sparse against dense, closedness whatever the field, and what comes afterwards."""
 
 from __future__ import annotations
 
