@@ -88,7 +88,7 @@ def _viewpoint(field: str, value: Any) -> tuple[float, float, float] | None:
         not isinstance(value, list | tuple)
         or len(value) != 3
         or any(isinstance(v, bool) or not isinstance(v, int | float) for v in value)
-        or not all(math.isfinite(v) and abs(v) < 1e12 for v in value)
+        or not all(abs(v) < 1e12 for v in value)  # false for NaN too
     ):
         raise _bad(field, value, "three finite numbers (x, y, z), or null")
     x, y, z = (float(v) for v in value)

@@ -249,6 +249,8 @@ def _is_loopback(host: str) -> bool:
 
 def _bind(host: str, port: int) -> socket.socket:
     try:
+        if not 0 <= port <= 65535:  # the system would take it modulo 65536
+            raise OSError("A port is a number from 0 to 65535")
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, socket.SOCK_STREAM)
         if os.name == "posix":  # on Windows this would let two servers share the port
@@ -278,4 +280,4 @@ def _open_log(log_file: Path | None) -> None:
             ) from error
         os.dup2(descriptor, 2)  # the worker inherits it, and what libraries print goes there too
         os.close(descriptor)
-    logging.basicConfig(level=logging.INFO, format=form)
+    logging.basicConfig(level=logging.INFO, format=form, force=True)

@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from ..errors import Cancelled, EngineError, InputError, JobFailed
 from ..geometry.io import check_arrays
@@ -166,7 +166,7 @@ def release_memory() -> None:
     release_device_memory()
 
 
-def main() -> int:
+def main() -> NoReturn:
     # Libraries print; the pipe must carry messages only. So the pipe moves away and descriptor 1 becomes descriptor 2.
     inbox_fd, outbox_fd = os.dup(0), os.dup(1)
     os.dup2(2, 1)
@@ -180,9 +180,10 @@ def main() -> int:
         msvcrt.setmode(outbox_fd, os.O_BINARY)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the server's to handle
     logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(levelname)s %(name)s: %(message)s")
-    with os.fdopen(inbox_fd, "rb") as inbox, os.fdopen(outbox_fd, "wb") as outbox:
-        return Worker(inbox, outbox).run()
+    status = Worker(os.fdopen(inbox_fd, "rb"), os.fdopen(outbox_fd, "wb")).run()
+    sys.stderr.flush()
+    os._exit(status)  # a tidy exit would wait for the thread that reads the pipe
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
