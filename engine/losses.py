@@ -1,4 +1,4 @@
-"""The papers' terms, one function each. All take tensors and return a scalar mean; signed distance is negative inside."""
+"""The papers' terms, one function each. All return a scalar mean; signed distance is negative inside."""
 
 from __future__ import annotations
 
@@ -32,14 +32,16 @@ def surface(prediction: Tensor) -> Tensor:
 
 def normal(gradient: Tensor, normals: Tensor) -> Tensor:
     """mean ||grad f - n|| at surface points (IGR, Gropp 2020, eq. 2). Both (..., 3)."""
-    return torch.linalg.vector_norm(gradient - normals, dim=-1).mean()
+    length: Tensor = torch.linalg.vector_norm(gradient - normals, dim=-1)
+    return length.mean()
 
 
 def eikonal(gradient: Tensor) -> Tensor:
     """mean | ||grad f|| - 1 | (IGR, Gropp 2020). gradient: (..., 3)."""
-    return (torch.linalg.vector_norm(gradient, dim=-1) - 1).abs().mean()
+    length: Tensor = torch.linalg.vector_norm(gradient, dim=-1)
+    return (length - 1).abs().mean()
 
 
 def seen_empty(prediction: Tensor, margin: float = 0.0) -> Tensor:
-    """mean max(0, margin - f) where space was seen to be empty (free-space term of DeepSDF's completion, section 6.3)."""
+    """mean max(0, margin - f) where space was seen to be empty (free-space term of DeepSDF, Park 2019, section 6.3)."""
     return F.relu(margin - prediction).mean()

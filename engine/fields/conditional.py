@@ -1,15 +1,16 @@
-"""The default architecture, `grid`: a code that is a small grid, decoded by convolutions to a feature grid and a tiny MLP.
+"""The default architecture, `grid`: a code that is a small grid, decoded to a feature grid and a tiny MLP.
 
-f(x; z, e) = MLP(trilinear(D(z, e), x)): z a spatial latent code (16 numbers in each of 8^3 cells), e the evidence's own
-features, passed across at full resolution as in a U-Net (Ronneberger 2015; for occupancy: Convolutional Occupancy
-Networks, Peng 2020). Without evidence (e = 0) D is an ordinary decoder, so that codes can be generated and blended; with
-it what was observed keeps its detail. The encoder's code is where completion starts; its posterior variance says how much
-each number of the code is known.
+f(x; z, e) = MLP(trilinear(D(z, e), x)): z a spatial latent code (16 numbers in each of 8^3 cells), e the evidence's
+own features, passed across at full resolution as in a U-Net (Ronneberger 2015; for occupancy: Convolutional Occupancy
+Networks, Peng 2020). Without evidence (e = 0) D is an ordinary decoder, so that codes can be generated and blended;
+with it what was observed keeps its detail. The encoder's code is where completion starts; its posterior variance says
+how much each number of the code is known.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,14 +40,23 @@ class _Residual(nn.Module):
         self.first = nn.Conv3d(width, width, 3, padding=1)
         self.second = nn.Conv3d(width, width, 3, padding=1)
         nn.init.zeros_(self.second.weight)
+        assert self.second.bias is not None
         nn.init.zeros_(self.second.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.silu(self.first(F.silu(x))))
+        change: Tensor = self.second(F.silu(self.first(F.silu(x))))
+        return x + change
 
 
 def _up(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def channels_last(field: GridField) -> GridField:
+    """The field itself, its convolutions' weights laid out as the fastest kernels want them."""
+    move: Any = field.to  # torch's annotations of Module.to lack memory_format
+    move(memory_format=torch.channels_last_3d)
+    return field
 
 
 class GridField(nn.Module):
@@ -97,9 +107,11 @@ class GridField(nn.Module):
         self.m1 = nn.Linear(w1 + 3, hidden)
         self.m2 = nn.Linear(hidden, hidden)
         self.m3 = nn.Linear(hidden, 1)
-        nn.init.constant_(self.to_code.bias, 0.0)
+        bias = self.to_code.bias
+        assert bias is not None
+        nn.init.constant_(bias, 0.0)
         with torch.no_grad():
-            self.to_code.bias[code_channels:] = -3.0
+            bias[code_channels:] = -3.0
             self.to_code.weight[code_channels:] *= 0.1
 
     def encode(self, grid: Tensor) -> Encoded:
@@ -130,11 +142,13 @@ class GridField(nn.Module):
         if skip32 is not None:
             x = x + self.d5s(skip32)
         x = self.d5b(F.silu(x))
-        return self.features(F.silu(x))
+        features: Tensor = self.features(F.silu(x))
+        return features
 
     def query(self, features: Tensor, points: Tensor) -> Tensor:
         """features: (B, width, R, R, R) from `decode`; points (B, P, 3) -> signed distance (B, P)."""
         h = torch.cat([ev.interpolate(features, points), points.to(features.dtype)], -1)
         h = F.silu(self.m1(h))
         h = F.silu(self.m2(h))
-        return 0.1 * self.m3(h).squeeze(-1)
+        value: Tensor = self.m3(h)
+        return 0.1 * value.squeeze(-1)

@@ -1,7 +1,7 @@
 """What was observed, as a voxel grid: where points are and how they lie, and what space was seen to be empty.
 
-Everything is in the canonical frame; the grid covers [-BOUND, BOUND]^3 and is indexed [x, y, z]. The same function serves
-training and inference and runs on any device.
+Everything is in the canonical frame; the grid covers [-BOUND, BOUND]^3 and is indexed [x, y, z]. The same function
+serves training and inference and runs on any device.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def evidence_grid(points: Tensor, weights: Tensor, origins: Tensor, ray_weights:
     ray_weights: (B, N), 0 where that is not known (or to spend fewer rays).
     Returns (B, CHANNELS, R, R, R) float32.
     """
-    batch, count, _ = points.shape
+    batch = len(points)
     cells = resolution**3
     cell = 2 * BOUND / resolution
     inside = (points.abs() < BOUND).all(-1)
@@ -58,7 +58,8 @@ def evidence_grid(points: Tensor, weights: Tensor, origins: Tensor, ray_weights:
     length = direction.norm(dim=-1, keepdim=True).clamp(min=1e-6)
     unit = direction / length
     # Where the ray leaves the box: nothing beyond matters.
-    leave = ((torch.sign(unit) * BOUND - points) / torch.where(unit.abs() < 1e-6, torch.full_like(unit, 1e-6), unit)).amin(-1)
+    slope = torch.where(unit.abs() < 1e-6, torch.full_like(unit, 1e-6), unit)
+    leave = ((torch.sign(unit) * BOUND - points) / slope).amin(-1)
     reach = torch.minimum(leave, length[..., 0]).clamp(min=0)
     start = 0.67 * cell
     steps = (torch.arange(_RAY_SAMPLES, device=points.device, dtype=points.dtype) + 0.5) / _RAY_SAMPLES
@@ -73,7 +74,8 @@ def evidence_grid(points: Tensor, weights: Tensor, origins: Tensor, ray_weights:
     mirror_sign = torch.ones(_POINT_CHANNELS + 1, device=points.device)
     mirror_sign[[1, 7, 8]] = -1  # offset x, moments xy and xz
     mirrored = grid.flip(1) * mirror_sign
-    known = (ray_weights.amax(1) > 0).to(grid.dtype).view(batch, 1, 1, 1, 1).expand(-1, resolution, resolution, resolution, 1)
+    known = (ray_weights.amax(1) > 0).to(grid.dtype).view(batch, 1, 1, 1, 1)
+    known = known.expand(-1, resolution, resolution, resolution, 1)
     axis = (torch.arange(resolution, device=points.device, dtype=points.dtype) + 0.5) / resolution * 2 - 1
     xyz = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).expand(batch, -1, -1, -1, -1)
     return torch.cat([grid, mirrored, known, xyz], -1).permute(0, 4, 1, 2, 3)

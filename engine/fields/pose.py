@@ -1,8 +1,8 @@
 """Where the whole shape lies, and what it is, from the part that was seen.
 
-Input is the evidence in the *observed frame*: the observed points' own bounding box centred at 0, longest side 1. Output
-is the similarity that carries the canonical frame there, as (centre, log scale, yaw), and the class. Trained on simulated
-partial views; the start of alignment, and the class of a report.
+Input is the evidence in the *observed frame*: the observed points' own bounding box centred at 0, longest side 1.
+Output is the similarity that carries the canonical frame there, as (centre, log scale, yaw), and the class. Trained on
+simulated partial views; the start of alignment, and the class of a report.
 """
 
 from __future__ import annotations

@@ -1,19 +1,21 @@
 """From the scene to the canonical frame: where the whole shape is, of which only a part was seen.
 
-The input's own bounding box is no answer (its centre and size are those of the part); the pose network gives a first one
-and the completed shapes of a few candidates decide.
+The input's own bounding box is no answer (its centre and size are those of the part); the pose network gives a first
+one and the completed shapes of a few candidates decide.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..fields import evidence as ev
 from ..geometry.clouds import PointCloud
-from ..geometry.transforms import Similarity
+from ..geometry.transforms import Float64Array, Similarity
 from ..priors.prior import Prior
 
 
@@ -25,13 +27,13 @@ class PoseEstimate:
     classes: dict[str, float]
 
 
-def yaw_rotation(angle: float) -> np.ndarray:
+def yaw_rotation(angle: float) -> Float64Array:
     """(3, 3) turn by `angle` radians about z."""
     c, s = np.cos(angle), np.sin(angle)
     return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
 
 
-def observed_frame(points: np.ndarray) -> Similarity:
+def observed_frame(points: NDArray[np.floating[Any]]) -> Similarity:
     """Scene -> observed frame: bounding box of the points (without a few wild ones) centred at 0, longest side 1."""
     low, high = np.percentile(points.astype(np.float64), [0.5, 99.5], axis=0)
     # Outliers stretch a bounding box; the percentiles shrink it by the half per cent of points they leave out.
@@ -43,7 +45,7 @@ def observed_frame(points: np.ndarray) -> Similarity:
 
 
 def network_pose(prior: Prior, cloud: PointCloud, turned: bool = False) -> PoseEstimate:
-    """The pose network's answer for a cloud with z up. turned: whether the front may look anywhere (yaw is estimated)."""
+    """The pose network's answer for a cloud with z up. turned: the front may look anywhere, so yaw is estimated too."""
     assert prior.pose is not None
     device = prior.device
     into = observed_frame(cloud.points)

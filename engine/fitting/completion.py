@@ -1,10 +1,10 @@
 """Completion in the canonical frame: evidence -> code -> optimised code -> refined field.
 
-The code starts at the encoder's posterior mean and is moved by the evidence: observed points lie on the surface (and have
-their normals, where given), space that was looked through is empty, the field stays a signed distance near its surface
-(Eikonal), and the code stays where the posterior puts it. Weights follow the classroom version of the completion by
-Eikonal test-time optimisation and DeepSDF (Park 2019, sections 4.3 and 6.3), with the latent prior N(mean, variance) that
-the encoder gives in place of N(0, sigma^2).
+The code starts at the encoder's posterior mean and is moved by the evidence: observed points lie on the surface (and
+have their normals, where given), space that was looked through is empty, the field stays a signed distance near its
+surface (Eikonal), and the code stays where the posterior puts it. Weights follow the classroom version of the
+completion by Eikonal test-time optimisation and DeepSDF (Park 2019, sections 4.3 and 6.3), with the latent prior
+N(mean, variance) that the encoder gives in place of N(0, sigma^2).
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .. import losses
@@ -171,7 +173,7 @@ def optimise_code(
             best, best_shift = history[-1], shift.detach().clone()
         if step < settings.steps:
             optimiser.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimiser.step()
     code = (encoded.mean + deviation * best_shift).detach()
     with torch.no_grad():
@@ -204,7 +206,7 @@ def _mirrored(
     return image[agrees], torch.nonzero(agrees)[:, 0]
 
 
-def estimate_noise(points: np.ndarray, rng: np.random.Generator) -> float:
+def estimate_noise(points: NDArray[np.floating[Any]], rng: np.random.Generator) -> float:
     """Standard deviation of a cloud's noise across its surface: the median of what local planes leave over."""
     from scipy.spatial import cKDTree
 

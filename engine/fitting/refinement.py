@@ -1,9 +1,9 @@
 """Keeping what was seen: a correction near the observed points that leaves the imagined rest as it is.
 
-f'(x) = f(x) + d(x), where d interpolates the field's error at the observed points and fades within a few cells. d is built
-coarse to fine on regular lattices, each level spreading what the levels before left over (multilevel B-spline
-approximation, Lee, Wolberg, Shin 1997, with smoothed trilinear splats). On noisy points the finest levels are left out:
-what a cell's points disagree about is noise.
+f'(x) = f(x) + d(x), where d interpolates the field's error at the observed points and fades within a few cells. d is
+built coarse to fine on regular lattices, each level spreading what the levels before left over (multilevel B-spline
+approximation, Lee, Wolberg, Shin 1997, with smoothed trilinear splats). On noisy points the finest levels are left
+out: what a cell's points disagree about is noise.
 """
 
 from __future__ import annotations

@@ -8,4 +8,4 @@ import warp
 def closest_point(mesh: warp.uint64, queries: warp.array(dtype=warp.vec3), out: warp.array(dtype=warp.vec3)):  # type: ignore
     i = warp.tid()
     hit = warp.mesh_query_point_no_sign(mesh, queries[i], 10.0)
-    out[i] = warp.mesh_eval_position(mesh, hit.face, hit.u, hit.v)
+    out[i] = warp.mesh_eval_position(mesh, hit.face, hit.u, hit.v)  # type: ignore[attr-defined]

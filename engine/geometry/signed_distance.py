@@ -1,13 +1,16 @@
 """Signed distance to any triangle mesh: watertight, open, overlapping, inside out or soup.
 
-Inside means: cannot be seen from outside. Real designs are overlapping open shells whose winding numbers contradict one
-another, but what a scanner or an artist sees of them is never in doubt. A point is outside when rays from it escape in at
-least two of a set of directions (all but those from steeply below: furniture is often left open underneath). Sheets that
-can be seen from both sides get a thickness. The generalised winding number (Jacobson 2013) serves as the second opinion:
-`winding_agreement` says how far the two agree, which is how a shape's samples are known to be ambiguous.
+Inside means: cannot be seen from outside. Real designs are overlapping open shells whose winding numbers contradict
+one another, but what a scanner or an artist sees of them is never in doubt. A point is outside when rays from it
+escape in at least two of a set of directions (all but those from steeply below: furniture is often left open
+underneath). Sheets that can be seen from both sides get a thickness. The generalised winding number (Jacobson 2013)
+serves as the second opinion: `winding_agreement` says how far the two agree, which is how a shape's samples are known
+to be ambiguous.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +27,12 @@ _PROBE = 0.003
 
 
 def sphere_directions(count: int, lowest_elevation: float = -1.0) -> FloatArray:
-    """(count, 3) unit vectors spread evenly (Fibonacci lattice) over the part of the sphere with z >= lowest_elevation."""
+    """(count, 3) unit vectors spread evenly (Fibonacci lattice) over the sphere where z >= lowest_elevation."""
     k = np.arange(count) + 0.5
     z = 1.0 - (1.0 - lowest_elevation) * k / count
     angle = np.pi * (1.0 + 5.0**0.5) * k
     r = np.sqrt(np.maximum(0.0, 1.0 - z * z))
-    return np.stack([r * np.cos(angle), r * np.sin(angle), z], 1).astype(np.float32)
+    return np.asarray(np.stack([r * np.cos(angle), r * np.sin(angle), z], 1), np.float32)
 
 
 class SignedDistance:
@@ -59,8 +62,7 @@ class SignedDistance:
         self._directions = even[np.random.default_rng(0).permutation(len(even))]
         self._scene = rtcore_scene.EmbreeScene()
         self._triangles = TriangleMesh(self._scene, self.mesh.vertices, faces)
-        warp.config.quiet = True
-        warp.init()
+        _quiet_warp()
         self._warp_mesh = warp.Mesh(
             points=warp.array(self.mesh.vertices, dtype=warp.vec3, device="cpu"),
             indices=warp.array(faces.ravel(), dtype=warp.int32, device="cpu"),
@@ -71,7 +73,7 @@ class SignedDistance:
         hit = self._scene.run(
             np.ascontiguousarray(origins, np.float32), np.ascontiguousarray(directions, np.float32), query="OCCLUDED"
         )
-        return np.asarray(hit) == 0
+        return np.asarray(np.asarray(hit) == 0, np.bool_)
 
     def outside(self, points: FloatArray) -> NDArray[np.bool_]:
         """(N,) whether points (N, 3) can be seen from outside: rays escape in at least two of the directions."""
@@ -92,8 +94,8 @@ class SignedDistance:
 
         from ._warp_kernels import closest_point
 
-        out = warp.zeros(len(points), dtype=warp.vec3, device="cpu")
-        queries = warp.array(np.ascontiguousarray(points, np.float32), dtype=warp.vec3, device="cpu")
+        out: Any = warp.zeros(len(points), dtype=warp.vec3, device="cpu")
+        queries: Any = warp.array(np.ascontiguousarray(points, np.float32), dtype=warp.vec3, device="cpu")
         warp.launch(closest_point, len(points), inputs=[self._warp_mesh.id, queries], outputs=[out], device="cpu")
         return np.asarray(out.numpy(), np.float32)
 
@@ -142,6 +144,14 @@ class SignedDistance:
             self.mesh.vertices.astype(np.float64), self.mesh.faces.astype(np.int64), queries.astype(np.float64)
         )
         return float(np.mean((np.asarray(winding) < 0.5) == self.outside(queries)))
+
+
+def _quiet_warp() -> None:
+    import warp
+
+    module: Any = warp
+    module.config.quiet = True
+    module.init()
 
 
 def _sample(mesh: Mesh, count: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:

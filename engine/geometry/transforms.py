@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +24,12 @@ class Similarity:
     rotation: Float64Array = field(default_factory=lambda: np.eye(3))
     translation: Float64Array = field(default_factory=lambda: np.zeros(3))
 
-    def apply(self, points: NDArray[np.floating]) -> FloatArray:
+    def apply(self, points: NDArray[np.floating[Any]]) -> FloatArray:
         """(N, 3) points of the source frame -> (N, 3) float32 points of the target frame."""
         moved = self.scale * (np.asarray(points, np.float64) @ self.rotation.T) + self.translation
         return moved.astype(np.float32)
 
-    def apply_to_directions(self, directions: NDArray[np.floating]) -> FloatArray:
+    def apply_to_directions(self, directions: NDArray[np.floating[Any]]) -> FloatArray:
         """(N, 3) unit vectors of the source frame -> the same directions in the target frame."""
         return (np.asarray(directions, np.float64) @ self.rotation.T).astype(np.float32)
 

@@ -20,6 +20,7 @@ from ..fitting.alignment import PoseEstimate, network_pose, observed_frame, yaw_
 from ..fitting.completion import Completion, CompletionSettings, complete_canonical, estimate_noise
 from ..geometry.clouds import PointCloud
 from ..geometry.meshes import Mesh
+from ..geometry.metrics import distances_to_surface
 from ..geometry.sampling import estimate_normals, remove_duplicates, sample_surface, subsample, up_rotation
 from ..geometry.transforms import Similarity
 from ..meshing import clean_mesh, extract_sparse, is_watertight
@@ -125,18 +126,8 @@ def mesh_to_scene(mesh: Mesh, to_scene: Similarity) -> Mesh:
     return Mesh(to_scene.apply(mesh.vertices), mesh.faces, normals)
 
 
-def _distances_to(mesh: Mesh, points: np.ndarray) -> np.ndarray:
-    """(N,) distances of points to the mesh's surface."""
-    import igl
-
-    squared = igl.point_mesh_squared_distance(
-        points.astype(np.float64), mesh.vertices.astype(np.float64), mesh.faces.astype(np.int64)
-    )[0]
-    return np.sqrt(np.asarray(squared))
-
-
 def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: JobCallbacks) -> JobResult:
-    """Up to request.hypotheses whole shapes, best first, in the input's frame. See engine.jobs.types for the contract."""
+    """Up to request.hypotheses whole shapes, best first, in the input's frame. The contract is in engine.jobs.types."""
     if arrays is None:
         raise InputError(
             "input_missing", "There is nothing to complete.", "The request came without points.", "Send an input."
@@ -165,7 +156,8 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
     local = Similarity(translation=-centre)
     viewpoint = None
     if request.viewpoint is not None:
-        viewpoint = tuple(float(c) for c in np.asarray(request.viewpoint, np.float64) - centre)
+        x, y, z = (float(c) for c in np.asarray(request.viewpoint, np.float64) - centre)
+        viewpoint = x, y, z
     near = JobArrays((arrays.points.astype(np.float64) - centre).astype(np.float32), arrays.normals, arrays.faces)
     cloud, noise = cloud_of(near, replace(request, viewpoint=viewpoint), rng)
     lap("prepare")
@@ -246,7 +238,7 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
     sample = cloud.points if request.align == "none" else local.inverse().apply(cloud.points)
     for completion, mesh in completions:
         placed = mesh_to_scene(mesh, to_scene)
-        distances = _distances_to(placed, sample)
+        distances = distances_to_surface(placed, sample)
         meshes.append(placed)
         rows.append({
             "score": completion.score,

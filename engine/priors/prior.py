@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import InputError
-from ..fields.conditional import GridField
+from ..fields.conditional import GridField, channels_last
 from ..fields.pose import PoseNet
 from .registry import find, read_card, sha256
 
@@ -92,7 +92,7 @@ def load_prior(name_or_path: str, device: str = "cpu") -> Prior:
             f"Its weights do not fit its architecture: {str(error).splitlines()[0]}",
             "Copy or export the file again, or train the prior anew.",
         ) from None
-    field = field.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last_3d)
+    field = channels_last(field.eval().requires_grad_(False).to(device))
     if pose is not None:
         pose = pose.eval().requires_grad_(False).to(device)
     return Prior(field, card, pose, sha256(path))

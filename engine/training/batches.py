@@ -1,7 +1,7 @@
 """From supervision records to training batches: augmentation, simulated partial scans, query points.
 
-Everything is drawn from a generator seeded by (seed, step, rank): a run that was killed goes on with the very batches it
-would have seen.
+Everything is drawn from a generator seeded by (seed, step, rank): a run that was killed goes on with the very batches
+it would have seen.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Batch:
 
 
 class Warp:
-    """A random smooth deformation of a shape that keeps it a piece of furniture: verticals vertical, mirror symmetry kept.
+    """A random smooth deformation that leaves furniture furniture: verticals vertical, mirror symmetry kept.
 
     Each axis is stretched and smoothly re-timed on its own; then the box is normalised again; then, for half of the
     shapes, the pose is off by a little, as an estimated pose is.
@@ -70,11 +70,11 @@ class Warp:
                 else:
                     w = np.pi * (k + 1)
                     out[..., axis] += a / w * np.sin(w * (t[..., axis] + 0.5))
-        return out * (self.scale * self.flip)
+        return np.asarray(out * (self.scale * self.flip), np.float64)
 
     def points(self, x: NDArray[Any]) -> NDArray[np.float32]:
         moved = (self._deform(x) - self.offset) * self.unit
-        return (moved @ self.turn.T + self.shift).astype(np.float32)
+        return np.asarray(moved @ self.turn.T + self.shift, np.float32)
 
     def distances(
         self, x: NDArray[Any], distance: NDArray[Any], gradient: NDArray[Any]
@@ -100,12 +100,20 @@ def _identity(surface: NDArray[np.float32]) -> Warp:
 
 
 def make_example(
-    record: NDArray[np.void], rng: np.random.Generator, queries: int, view: int | None = None, augment: bool = True
-) -> tuple[NDArray[Any], ...]:
-    """One shape's evidence and queries. view: a fixed single view (validation), or None for a random kind of evidence."""
+    record: NDArray[np.void],
+    rng: np.random.Generator,
+    queries: int,
+    view: int | None = None,
+    augment: bool = True,
+    pose_noise: bool = True,
+) -> tuple[Any, ...]:
+    """One shape's evidence and queries, as numpy arrays in the order of `Batch`.
+
+    view: a fixed single view, clean (validation), or None for a random kind of evidence.
+    """
     surface = record["surface"].astype(np.float32) / UNITS
     seen, viewpoints = record["seen"], record["viewpoint"]
-    warp = Warp(rng, surface) if augment else _identity(surface)
+    warp = Warp(rng, surface, pose_noise) if augment else _identity(surface)
 
     kind = rng.random() if view is None else 0.0
     origin = np.zeros((len(surface), 3), np.float32)

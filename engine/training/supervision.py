@@ -1,7 +1,7 @@
-"""What a prior learns from: for every shape of a library, surface points with the views that see them, and signed distances.
+"""What a prior learns from: of every shape surface points, the views that see them, and signed distances.
 
-One compact file a library: a NumPy structured array on disk, a record a shape, filled in parallel and resumable (a record
-counts once its `done` flag is set). Coordinates are canonical (bounding box centred at 0, longest side 1).
+One compact file a library: a NumPy structured array on disk, a record a shape, filled in parallel and resumable (a
+record counts once its `done` flag is set). Coordinates are canonical (bounding box centred at 0, longest side 1).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def random_viewpoints(count: int, rng: np.random.Generator) -> NDArray[np.float3
     direction = np.stack(
         [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)], 1
     )
-    return (direction * distance[:, None]).astype(np.float32)
+    return np.asarray(direction * distance[:, None], np.float32)
 
 
 def supervise(mesh: Mesh, seed: int) -> NDArray[np.void]:
@@ -84,7 +84,8 @@ def supervise(mesh: Mesh, seed: int) -> NDArray[np.void]:
         seen |= ((~hidden) & (side[:, 0] > 0)).astype(np.uint16) << np.uint16(k)
 
     def beside(count: int, sigma: float) -> NDArray[np.float32]:
-        return points[rng.integers(0, SURFACE, count)] + rng.normal(0.0, sigma, (count, 3)).astype(np.float32)
+        moved = points[rng.integers(0, SURFACE, count)] + rng.normal(0.0, sigma, (count, 3)).astype(np.float32)
+        return np.asarray(moved, np.float32)
 
     queries = np.concatenate(
         [beside(NEAR, 0.012), beside(MIDDLE, 0.05), rng.uniform(-0.55, 0.55, (VOLUME, 3)).astype(np.float32)]
@@ -104,14 +105,26 @@ def supervise(mesh: Mesh, seed: int) -> NDArray[np.void]:
     return record
 
 
+def _open(cache: Path) -> np.memmap[Any, np.dtype[np.void]]:
+    open_memmap: Any = np.lib.format.open_memmap
+    records: np.memmap[Any, np.dtype[np.void]] = open_memmap(cache, mode="r+")
+    return records
+
+
+def _create(cache: Path, count: int) -> np.memmap[Any, np.dtype[np.void]]:
+    open_memmap: Any = np.lib.format.open_memmap
+    records: np.memmap[Any, np.dtype[np.void]] = open_memmap(cache, mode="w+", dtype=RECORD, shape=(count,))
+    return records
+
+
 _library: Library | None = None
-_records: np.memmap[Any, Any] | None = None
+_records: np.memmap[Any, np.dtype[np.void]] | None = None
 
 
 def _start_worker(library_path: str, cache: str) -> None:
     global _library, _records
     _library = load_library(library_path)
-    _records = np.lib.format.open_memmap(cache, mode="r+")
+    _records = _open(Path(cache))
 
 
 def _supervise_one(index: int) -> tuple[int, str]:
@@ -136,16 +149,16 @@ def build_supervision(
 ) -> NDArray[np.void]:
     """Fill (or go on filling) `cache` for every shape of the library; returns the memory-mapped records.
 
-    on_progress(done, total, seconds left). Shapes are taken in a seeded random order within
-    each source, rarest source first, so that an unfinished cache is useful already. Refused shapes are logged with the reason and marked.
+    on_progress(done, total, seconds left). Shapes are taken in a seeded random order within each source, rarest source
+    first, so that an unfinished cache is useful already. Refused shapes are logged with the reason and marked.
     """
     library = load_library(library_path)
     if not cache.exists():
         cache.parent.mkdir(parents=True, exist_ok=True)
-        fresh = np.lib.format.open_memmap(cache, mode="w+", dtype=RECORD, shape=(len(library.shapes),))
+        fresh = _create(cache, len(library.shapes))
         fresh.flush()
         del fresh
-    records = np.lib.format.open_memmap(cache, mode="r+")
+    records = _open(cache)
     if records.dtype != RECORD or len(records) != len(library.shapes):
         raise InputError(
             "supervision_mismatch",
@@ -160,9 +173,11 @@ def build_supervision(
     # Within a thousand shapes class by class: a library unpacks a class at a time.
     rank = {int(k): place // 1000 for place, k in enumerate(todo)}
     shapes = library.shapes
-    todo = np.array(
-        sorted(todo, key=lambda k: (rarity[shapes[k].source], rank[int(k)], shapes[k].source, shapes[k].class_name)), int
-    )
+
+    def turn(k: int) -> tuple[int, int, str, str]:
+        return rarity[shapes[k].source], rank[k], shapes[k].source, shapes[k].class_name
+
+    todo = np.array(sorted(todo.tolist(), key=turn), int)
     start = time.monotonic()
     with ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(str(library_path), str(cache))) as pool:
         jobs = [pool.submit(_supervise_one, int(k)) for k in todo]

@@ -1,4 +1,4 @@
-"""Learning a prior. One loop for every architecture; a run that is killed at any moment resumes and ends in the same place.
+"""Learning a prior. A run that is killed at any moment resumes and ends in the same place.
 
 A run is a folder: `settings.json`, `checkpoint.safetensors` (weights, moving average, optimiser, code table, step;
 replaced atomically), `curves.csv`, `curves.png`. More processes (torchrun) train data-parallel.
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from .. import losses
 from ..errors import Cancelled, InputError
 from ..fields import evidence as ev
-from ..fields.conditional import GridField
+from ..fields.conditional import GridField, channels_last
 from .batches import Batch, make_batch
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,8 @@ log = logging.getLogger(__name__)
 class TrainingSettings:
     """steps: optimiser steps in all (the learning rate's schedule spans them).  batch: shapes a step and process.
     queries: points with distances a shape.  kl: weight of the code's divergence from N(0, 1).  skip_drop: how often the
-    decoder must do without the evidence's own features, so that codes alone suffice.  precision: 'float32' or 'bfloat16'.
+    decoder must do without the evidence's own features, so that codes alone suffice.  precision: 'float32' or
+    'bfloat16'.
     """
 
     architecture: str = "grid"
@@ -47,7 +48,7 @@ class TrainingSettings:
     steps: int = 12_000
     batch: int = 8
     queries: int = 2048
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 1e-3
     kl: float = 2e-3
     sign: float = 0.25
     skip_drop: float = 0.35
@@ -71,7 +72,9 @@ class Objective(nn.Module):
         super().__init__()
         self.field, self.settings = field, settings
 
-    def forward(self, grid: Tensor, queries: Tensor, distances: Tensor, noise: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, grid: Tensor, queries: Tensor, distances: Tensor, noise: Tensor, keep: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """grid: evidence.  noise: like the code, N(0, 1).  keep: (B,) 1 where evidence features pass to the decoder.
         Returns the loss and its parts (distance in thousandths, sign, kl)."""
         encoded = self.field.encode(grid)
@@ -115,7 +118,7 @@ class Run:
                 "The trainer knows: grid.",
                 "Choose one of these.",
             )
-        self.field = GridField(**(settings.arguments or {})).to(device).to(memory_format=torch.channels_last_3d)
+        self.field = channels_last(GridField(**(settings.arguments or {})).to(device))
         self.average = {k: v.detach().clone() for k, v in self.field.state_dict().items()}
         self.objective: nn.Module = Objective(self.field, settings)
         if settings.compile:
@@ -147,7 +150,7 @@ class Run:
             tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a dictionary)
         saved = json.loads(metadata["settings"])
         ours = asdict(self.settings)
-        different = [k for k in ours if k not in ("checkpoint_seconds", "compile") and saved.get(k) != ours[k]]
+        different = [k for k in ours if k not in ("checkpoint_seconds", "compile", "steps") and saved.get(k) != ours[k]]
         if different:
             raise InputError(
                 "run_differs",
@@ -169,23 +172,26 @@ class Run:
         """A copy of the field with the moving average of the weights, for validation and for the prior file."""
         field = GridField(**self.field.arguments).to(self.device)
         field.load_state_dict(self.average)
-        return field.eval().to(memory_format=torch.channels_last_3d)
+        return channels_last(field.eval())
 
     def one_step(self, batch: Batch) -> NDArray[np.float64]:
         """One optimiser step; returns loss, distance (thousandths), sign, kl."""
         s, device = self.settings, self.device
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(s, self.step)
-        move = {"device": device, "non_blocking": True}
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
         grid = ev.evidence_grid(
-            batch.points.to(**move), batch.weights.to(**move), batch.origins.to(**move), batch.ray_weights.to(**move),
+            move(batch.points), move(batch.weights), move(batch.origins), move(batch.ray_weights),
             self.field.resolution,
         ).contiguous(memory_format=torch.channels_last_3d)
         generator = torch.Generator().manual_seed((s.seed * 1_000_003 + self.step) * 64 + self.rank)
-        noise = torch.randn((len(batch.points), *self.field.code_shape), generator=generator).to(**move)
-        keep = (torch.rand(len(batch.points), generator=generator) >= s.skip_drop).float().to(**move)
+        noise = move(torch.randn((len(batch.points), *self.field.code_shape), generator=generator))
+        keep = move((torch.rand(len(batch.points), generator=generator) >= s.skip_drop).float())
         with torch.autocast(device.type, torch.bfloat16, enabled=s.precision == "bfloat16"):
-            loss, parts = self.objective(grid, batch.queries.to(**move), batch.distances.to(**move), noise, keep)
+            loss, parts = self.objective(grid, move(batch.queries), move(batch.distances), noise, keep)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.field.parameters(), 1.0)

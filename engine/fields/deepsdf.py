@@ -1,0 +1,64 @@
+"""The reference architecture, `deepsdf`: one code a shape, an MLP of code and point (Park 2019, section 4.2, figure 4).
+
+f(x, z): eight linear layers of 512 with weight normalisation and ReLU, code and point joined again before the fifth, and
+dropout 0.2 while training. The code is found by optimisation alone (auto-decoder): there is no encoder, so `encode` answers with
+the distribution of the training codes.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import weight_norm
+
+from .conditional import Encoded
+
+
+class DeepSDF(nn.Module):
+    """code: length of z.  hidden: width.  layers: hidden layers.  dropout: while training."""
+
+    name = "deepsdf"
+    code_mean: Tensor
+    code_log_variance: Tensor
+
+    def __init__(self, code: int = 256, hidden: int = 512, layers: int = 8, dropout: float = 0.2) -> None:
+        super().__init__()
+        self.arguments = {"code": code, "hidden": hidden, "layers": layers, "dropout": dropout}
+        self.resolution = 32
+        self.code_shape = (code,)
+        self.skip = layers // 2
+        given = code + 3
+        self.hidden = nn.ModuleList()
+        width = given
+        for k in range(layers):
+            out = hidden - given if k == self.skip - 1 else hidden
+            self.hidden.append(weight_norm(nn.Linear(width, out)))
+            width = out + given if k == self.skip - 1 else out
+        self.last = nn.Linear(width, 1)
+        self.dropout = dropout
+        # Of the codes found in training; codes start at N(0, 0.01^2) there.
+        self.register_buffer("code_mean", torch.zeros(code))
+        self.register_buffer("code_log_variance", torch.full((code,), 2 * -4.6))
+
+    def encode(self, grid: Tensor) -> Encoded:
+        """The same for every evidence grid (B, ...): mean and log variance (B, code) of the training codes."""
+        batch = grid.shape[0]
+        return Encoded(self.code_mean.expand(batch, -1), self.code_log_variance.expand(batch, -1), None, None)
+
+    def decode(self, code: Tensor, skip16: Tensor | None = None, skip32: Tensor | None = None) -> Tensor:
+        """A code is its own features."""
+        return code
+
+    def query(self, features: Tensor, points: Tensor) -> Tensor:
+        """features: codes (B, code).  points: (B, P, 3) canonical -> signed distance (B, P)."""
+        given = torch.cat([features[:, None].expand(-1, points.shape[1], -1), points.to(features.dtype)], -1)
+        h = given
+        for k, layer in enumerate(self.hidden):
+            h = F.relu(layer(h))
+            h = F.dropout(h, self.dropout, self.training)
+            if k == self.skip - 1:
+                h = torch.cat([h, given], -1)
+        return cast(Tensor, torch.tanh(self.last(h))).squeeze(-1)

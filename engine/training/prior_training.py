@@ -1,0 +1,257 @@
+"""From a shape library to a prior file: supervision, the field, the pose network, the card."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from .. import __version__
+from ..errors import EngineError, InputError
+from ..fields.conditional import GridField
+from ..fitting.completion import CompletionSettings, complete_canonical
+from ..geometry.clouds import PointCloud
+from ..geometry.sampling import sample_surface
+from ..meshing import extract_sparse
+from ..priors.prior import Prior, save_prior
+from .batches import make_example
+from .library import OTHER, Library, load_library
+from .pose import train_pose
+from .supervision import UNITS, VIEWS, build_supervision
+from .train import PRESETS, Run, TrainingProgress, TrainingSettings, train
+
+log = logging.getLogger(__name__)
+
+REAL_SHARE = 0.4
+"""Share of the training draws given to sources that hold less than a fifth of the shapes: variety beats number."""
+
+
+@dataclass
+class Selection:
+    """indices: training records.  weights: how often each is drawn.  labels: class of every record of the library.
+    validation: held-out records, in a fixed order."""
+
+    indices: NDArray[np.int64]
+    weights: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    classes: list[str]
+    validation: NDArray[np.int64]
+
+
+def select(library: Library, usable: NDArray[np.bool_]) -> Selection:
+    """Which records to learn from and how often: classes evened out by the square root of their size, rare sources up.
+
+    usable: (records,) bool. Shapes of split 'validation' or 'excluded' and of category 'other' are never drawn.
+    """
+    shapes = library.shapes
+    training = [
+        k for k, s in enumerate(shapes) if usable[k] and s.split == "train" and s.category != OTHER
+    ]
+    if not training:
+        raise InputError(
+            "no_training_shapes",
+            "There is nothing to train on.",
+            "No shape of the library is usable, in the training split and of a class that priors learn.",
+            "Add meshes, or check the library's index and the refusals in the log.",
+        )
+    sources = Counter(shapes[k].source for k in training)
+    rare = {source for source, count in sources.items() if count < len(training) / 5}
+    groups = Counter((shapes[k].source in rare, shapes[k].category) for k in training)
+    weights = np.array([groups[shapes[k].source in rare, shapes[k].category] ** -0.5 for k in training])
+    is_rare = np.array([shapes[k].source in rare for k in training])
+    if is_rare.any() and not is_rare.all():
+        weights[is_rare] *= REAL_SHARE / weights[is_rare].sum()
+        weights[~is_rare] *= (1 - REAL_SHARE) / weights[~is_rare].sum()
+    classes = sorted({shapes[k].category for k in training})
+    labels = np.array([classes.index(s.category) if s.category in classes else 0 for s in shapes], np.int64)
+    held_out = [
+        k for k, s in enumerate(shapes) if usable[k] and s.split == "validation" and s.category in classes
+    ]
+    order = np.random.default_rng(0).permutation(len(held_out))
+    return Selection(
+        np.array(training, np.int64), weights / weights.sum(), labels, classes, np.array(held_out, np.int64)[order]
+    )
+
+
+def validation_completion(
+    records: NDArray[np.void], validation: NDArray[np.int64], count: int = 12, resolution: int = 64, steps: int = 0
+) -> Callable[[GridField, int], dict[str, float]]:
+    """A quick look at what training is for: mean F-score at 1 % of completing held-out shapes from one clean view."""
+
+    def measure(field: GridField, step: int) -> dict[str, float]:
+        prior = Prior(field, {"name": "validation", "classes": []})
+        scores, inputs = [], []
+        for k in validation[:count]:
+            record = records[k]
+            rng = np.random.default_rng(int(k))
+            points, weights, origins, *_ = make_example(record, rng, 1, view=int(k) % VIEWS, augment=False)
+            seen = points[weights > 0]
+            truth = record["surface"].astype(np.float32) / UNITS
+            inputs.append(f_score(seen, truth))
+            cloud = PointCloud(seen, None, origins[0])
+            try:
+                whole = complete_canonical(prior, cloud, CompletionSettings(steps=steps, refine=False))
+                mesh = extract_sparse(whole.signed_distance, resolution, device=prior.device).mesh
+            except EngineError:
+                scores.append(0.0)
+                continue
+            scores.append(f_score(sample_surface(mesh, 12_000, rng)[0], truth))
+        return {"f_score": float(np.mean(scores)), "input_f_score": float(np.mean(inputs))}
+
+    return measure
+
+
+def f_score(points: NDArray[np.floating[Any]], truth: NDArray[np.floating[Any]], threshold: float = 0.01) -> float:
+    """Harmonic mean of precision and recall at a distance (Tatarchenko 2019), on two clouds (N, 3), (M, 3)."""
+    precision = float(np.mean(cKDTree(truth).query(points)[0] < threshold))
+    recall = float(np.mean(cKDTree(points).query(truth)[0] < threshold))
+    return 0.0 if precision + recall == 0 else 2 * precision * recall / (precision + recall)
+
+
+def card(library: Library, selection: Selection, run: Run, name: str, pose_steps: int) -> dict[str, Any]:
+    """What the prior's file says of itself: data with licences and credits, training, classes."""
+    counts = Counter(library.shapes[k].category for k in selection.indices)
+    data: dict[str, dict[str, Any]] = {}
+    for k in selection.indices:
+        shape = library.shapes[k]
+        entry = data.setdefault(shape.source, {"shapes": 0, "licences": Counter(), "creators": set()})
+        entry["shapes"] += 1
+        entry["licences"][shape.licence] += 1
+        if shape.creator:
+            entry["creators"].add(f"{shape.creator} ({shape.licence})")
+    for entry in data.values():
+        entry["licences"], entry["creators"] = dict(entry["licences"]), sorted(entry["creators"])
+    return {
+        "name": name,
+        "version": __version__,
+        "classes": selection.classes,
+        "class_counts": dict(sorted(counts.items())),
+        "frame": "z up, front -y, bounding box centred at 0, longest side 1; field on [-0.55, 0.55]^3",
+        "latent": "spatial Gaussian, mean and variance from the encoder",
+        "data": data,
+        "licence": "Weights: GPL-3.0-or-later. Trained on shapes under the licences listed; creators are credited.",
+        "training": {
+            "date": date.today().isoformat(), "steps": run.step, "seconds": round(run.seconds),
+            "device": run.device.type,
+            "shapes": len(selection.indices), "settings": json.loads(json.dumps(vars(run.settings))),
+            "pose_steps": pose_steps,
+        },
+    }
+
+
+def train_prior(
+    dataset: Path,
+    name: str,
+    *,
+    preset: str = "cpu",
+    output: Path,
+    runs: Path,
+    resume: bool = False,
+    overrides: dict[str, Any] | None = None,
+    pose_steps: int = 3000,
+    minutes: float | None = None,
+    supervision: Path | None = None,
+    workers: int = 2,
+    device: torch.device,
+    on_progress: Callable[[str, float, float | None, TrainingProgress | None], None] = lambda stage, f, eta, p: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Path:
+    """Everything from a folder of meshes to `output` (a prior file). Resumable at every stage; returns the file.
+
+    minutes: instead of the preset's number of steps, as many as fit (measured on the first twenty, then fixed, so that
+    the learning rate's schedule ends with the training).  on_progress(stage, fraction, seconds left, training
+    progress).  Raises InputError for a library without usable shapes, Cancelled (after saving) when should_stop() says
+    so.
+    """
+    if preset not in PRESETS:
+        raise InputError(
+            "unknown_preset",
+            f"There is no preset called {preset}.",
+            f"Presets are: {', '.join(PRESETS)}.",
+            "Choose one.",
+        )
+    runs.mkdir(parents=True, exist_ok=True)
+    cache = supervision or runs / "supervision.npy"
+    records = build_supervision(
+        dataset, cache, workers, lambda done, total, left: on_progress("Preparing shapes", done / total, left, None)
+    )
+    library = load_library(dataset)
+    selection = select(library, records["done"] == 1)
+    folder = runs / name
+    settings = replace(PRESETS[preset], **(overrides or {}))
+    if (folder / "settings.json").exists() and resume:
+        settings = TrainingSettings(**json.loads((folder / "settings.json").read_text(encoding="utf-8")))
+    elif minutes is not None:
+        settings = replace(settings, steps=_steps_in(minutes, records, selection, settings, device))
+    run = train(
+        records, selection.indices, selection.weights, folder, settings, device=device, resume=resume,
+        validate=validation_completion(records, selection.validation) if len(selection.validation) else None,
+        on_progress=lambda p: on_progress("Training", p.step / p.steps, p.seconds_left, p),
+        should_stop=should_stop,
+    )
+    plot_curves(folder)
+    pose = train_pose(
+        records, selection.indices, selection.weights, selection.labels, len(selection.classes), steps=pose_steps,
+        device=device, should_stop=should_stop, seed=settings.seed,
+        on_progress=lambda step, steps, loss, left: on_progress("Training the pose network", step / steps, left, None),
+    )
+    if run.rank == 0:
+        save_prior(output, run.averaged_field(), card(library, selection, run, name, pose_steps), pose)
+    return output
+
+
+def _steps_in(
+    minutes: float, records: NDArray[np.void], selection: Selection, settings: TrainingSettings, device: torch.device
+) -> int:
+    import time
+
+    from .batches import make_batch
+
+    trial = Run(Path("unused"), settings, device)
+    began, warm = time.monotonic(), 5
+    for step in range(20):
+        if step == warm:
+            began = time.monotonic()
+        trial.one_step(
+            make_batch(records, selection.indices, selection.weights, settings.batch, settings.queries, [0, step, 0])
+        )
+    return max(50, math.floor(minutes * 60 / ((time.monotonic() - began) / (20 - warm))))
+
+
+def plot_curves(folder: Path) -> None:
+    """curves.csv -> curves.png."""
+    import csv
+
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    with (folder / "curves.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    steps = [int(row["step"]) for row in rows]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
+    for column in ("loss", "sign", "kl"):
+        left.plot(steps, [float(row[column]) for row in rows], label=column)
+    left.set(xlabel="step", yscale="log", title="training")
+    left.legend()
+    measured = [(int(row["step"]), json.loads(row["validation"])) for row in rows if row["validation"]]
+    for key in measured[0][1] if measured else ():
+        right.plot([step for step, _ in measured], [values[key] for _, values in measured], "o-", label=key)
+    right.set(xlabel="step", title="held-out shapes, one view")
+    if measured:
+        right.legend()
+    figure.tight_layout()
+    figure.savefig(folder / "curves.png", dpi=110)
+    plt.close(figure)
