@@ -5,8 +5,8 @@ The measures follow Convolutional Occupancy Networks (Peng et al., ECCV 2020) an
 
 For every shape of a split and every view: a partial scan by ray casting (engine.training.scans), the completion, and
 the measures against the outer surface of the shape. The same scans are answered by baselines: the input itself, the
-input and its mirror image, the nearest training shape, and screened Poisson reconstruction. Rows are kept on disk as they
-come: a run that was stopped goes on where it was.
+input and its mirror image, the nearest training shape, and screened Poisson reconstruction. Rows are kept on disk as
+they come: a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations

@@ -147,19 +147,23 @@ def draw_cloud(
     scale = n / 2 / np.tan(camera.half_angle)
     x = offset @ right / depth * scale + n / 2
     y = n / 2 - offset @ up / depth * scale
-    radius = n / 2 * 0.011
+    radius = max(n / 2 * 0.011, 1.5)
     reach = int(np.ceil(radius))
-    paint = np.argsort(-depth)  # far first, near last: the last one painted stays
-    for dy in range(-reach, reach + 1):
-        for dx in range(-reach, reach + 1):
-            if dx * dx + dy * dy > radius * radius:
-                continue
-            column, row = (x[paint] + dx).astype(int), (y[paint] + dy).astype(int)
+    disc = [
+        (dx, dy) for dx in range(-reach, reach + 1) for dy in range(-reach, reach + 1) if dx**2 + dy**2 <= radius**2
+    ]
+    nearest = np.full((n, n), np.inf)
+    for paint in (False, True):  # first the depth of the nearest disc at every pixel, then its colour
+        for dx, dy in disc:
+            column, row = np.floor(x + dx).astype(int), np.floor(y + dy).astype(int)
             inside = (column >= 0) & (column < n) & (row >= 0) & (row < n)
-            _paint(picture, row[inside], column[inside], depth[paint][inside], shade[paint][inside], np.array(colour))
-    return (
-        np.rint(picture[..., :3].reshape(camera.size, 2, camera.size, 2, 3).mean((1, 3))).clip(0, 255).astype(np.uint8)
-    )
+            column, row, far = column[inside], row[inside], depth[inside]
+            if paint:
+                front = far <= nearest[row, column]
+                picture[row[front], column[front]] = shade[inside][front, None] * np.array(colour) * 255.0
+            else:
+                np.minimum.at(nearest, (row, column), far)
+    return _bytes(picture.reshape(camera.size, 2, camera.size, 2, 3).mean((1, 3)))
 
 
 def contact_sheet(
@@ -183,8 +187,8 @@ def contact_sheet(
         for column, picture in enumerate(row):
             sheet.paste(Image.fromarray(picture), (left + column * size, top))
         pen.text((left + 6, top + size), caption, fill=(110, 110, 110), font=font)
-    picture: Picture = np.asarray(sheet)
-    return picture
+    whole: Picture = np.asarray(sheet)
+    return whole
 
 
 def save_picture(path: Path, picture: Picture) -> None:
@@ -200,14 +204,6 @@ def save_picture(path: Path, picture: Picture) -> None:
 def _bytes(picture: NDArray[np.float64]) -> Picture:
     eight_bit: Picture = np.rint(picture).clip(0, 255).astype(np.uint8)
     return eight_bit
-
-
-def _paint(
-    picture: NDArray[np.float64], row: NDArray[Any], column: NDArray[Any], depth: NDArray[np.float64],
-    shade: NDArray[np.float64], colour: NDArray[np.float64],
-) -> None:  # fmt: skip
-    """Set pixels, later entries over earlier ones. NumPy assigns repeated indices in order."""
-    picture[row, column] = shade[:, None] * colour * 255.0
 
 
 def _interpolated(mesh: Mesh, face: NDArray[Any], points: NDArray[Any]) -> NDArray[np.float64]:

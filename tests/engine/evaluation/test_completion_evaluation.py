@@ -1,0 +1,190 @@
+"""The evaluation of completion on a library of boxes, where every figure is known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.errors import Cancelled, EngineError, InputError
+from engine.evaluation.completion import Protocol, is_solid, partial_scan, run_completion_evaluation
+from engine.geometry.clouds import PointCloud
+from engine.geometry.meshes import Mesh
+from engine.geometry.signed_distance import SignedDistance
+from engine.training.library import Library, Shape, canonicalise, load_library, write_library
+
+pytest.importorskip("embreex")
+pytest.importorskip("igl")
+trimesh = pytest.importorskip("trimesh")
+
+SMALL = {"points": 4000, "pixels": 60, "baselines": ("input", "input + mirror", "retrieval")}
+
+
+def box(*sides: float) -> Mesh:
+    mesh = trimesh.creation.box(sides)
+    return Mesh(mesh.vertices.astype(np.float32), mesh.faces.astype(np.int32))
+
+
+@pytest.fixture()
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
+    monkeypatch.setenv("SHAPEWRIGHT_CACHE", str(tmp_path / "cache"))
+    shapes = [
+        Shape("made", "table", "flat", "train", mesh=box(3, 2, 0.4)),
+        Shape("made", "chair", "tall", "train", mesh=box(1, 1, 2)),
+        Shape("made", "table", "held out", "validation", mesh=box(30, 21, 5)),
+        Shape("made", "chair", "held out", "validation", mesh=box(1.1, 0.9, 2)),
+        Shape("made", "car", "held out", "validation", mesh=box(4, 2, 1)),
+    ]
+    write_library(tmp_path / "library", shapes)
+    return load_library(tmp_path / "library", splits_by_design=False)
+
+
+def true_boxes(library: Library):
+    """A completer that knows: answers with the canonical held-out shape whose surface the points lie on."""
+    known = [canonicalise(library.mesh(i))[0] for i in library.indices(split="validation")]
+    calls = []
+
+    def complete(cloud: PointCloud) -> Mesh:
+        assert cloud.normals is None and cloud.viewpoint is not None
+        calls.append(cloud)
+        half = [mesh.vertices.max(0) for mesh in known]
+        off = [float(np.abs((np.abs(cloud.points) / h).max(1) - 1).mean()) for h in half]
+        return known[int(np.argmin(off))]
+
+    return complete, calls
+
+
+def test_a_perfect_completer_gets_perfect_figures_and_baselines_lie_between(library: Library, tmp_path: Path) -> None:
+    complete, calls = true_boxes(library)
+    report = run_completion_evaluation(
+        complete, library, name="perfect", out_dir=tmp_path / "out", views=2, **{**SMALL, "points": 30_000}
+    )
+    assert report["scans"] == 4 and report["shapes"] == 2 and report["classes"] == {"chair": 2, "table": 2}
+    assert report["solid"] == 2 and len(calls) == 4
+    figures = {method: entry["all"] for method, entry in report["methods"].items()}
+    perfect, seen, mirrored = figures["perfect"], figures["input"], figures["input + mirror"]
+    assert perfect["f_score"]["mean"] > 0.95
+    assert perfect["iou"]["mean"] == 1.0
+    assert perfect["normal_consistency"]["mean"] > 0.97
+    assert perfect["chamfer_l1"]["mean"] < 0.02
+    assert perfect["failed"] == 0
+    assert 0.2 < seen["f_score"]["mean"] < perfect["f_score"]["mean"]
+    assert seen["observed"]["mean"] == 0.0 and "iou" not in seen
+    assert mirrored["completeness"]["mean"] <= seen["completeness"]["mean"]
+    assert 0.3 < figures["retrieval"]["iou"]["mean"] < 1.0
+
+    saved = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert saved == report
+    table = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "perfect" in table and "| table (2) |" in table
+    assert (tmp_path / "out" / "contact_sheet.png").stat().st_size > 2000
+
+
+def test_stopped_runs_go_on_and_changed_settings_start_anew(library: Library, tmp_path: Path) -> None:
+    complete, calls = true_boxes(library)
+    out = tmp_path / "out"
+    asked = iter([False, True])
+    with pytest.raises(Cancelled):
+        run_completion_evaluation(complete, library, out_dir=out, should_stop=lambda: next(asked), **SMALL)
+    assert len(calls) == 1
+    rows = next((out / "rows").glob("completion-*.jsonl"))
+    rows.write_text(rows.read_text() + '{"item": "half a li')  # killed while writing
+    first = run_completion_evaluation(complete, library, out_dir=out, **SMALL)
+    assert len(calls) == 2
+    again = run_completion_evaluation(complete, library, out_dir=out, **SMALL)
+    assert len(calls) == 2 and again["methods"] == first["methods"]
+    run_completion_evaluation(complete, library, out_dir=out, noise=0.005, **SMALL)
+    assert len(calls) == 4
+    run_completion_evaluation(complete, library, out_dir=out, fingerprint="other weights", **SMALL)
+    assert len(calls) == 6
+
+
+def test_free_pose_is_taken_back_before_judging(library: Library, tmp_path: Path) -> None:
+    protocol = Protocol(pixels=60, pose="free")
+    index = library.indices(split="validation", categories=["table"])[0]
+    cloud, back = partial_scan(library, index, 0, protocol)
+    straight, nothing = partial_scan(library, index, 0, Protocol(pixels=60))
+    np.testing.assert_allclose(back.apply(cloud.points), straight.points, atol=2e-5)
+    np.testing.assert_allclose(nothing.matrix(), np.eye(4))
+    assert np.abs(cloud.points).max() > 0.6
+    truth, _ = canonicalise(library.mesh(index))
+
+    def complete(given: PointCloud) -> Mesh:
+        np.testing.assert_array_equal(given.points, cloud.points)
+        return Mesh(back.inverse().apply(truth.vertices), truth.faces)
+
+    report = run_completion_evaluation(
+        complete, library, out_dir=tmp_path, classes=["table"], pose="free", points=4000, pixels=60, baselines=()
+    )
+    assert report["methods"]["completion"]["all"]["iou"]["mean"] > 0.999
+
+
+def test_failures_count_as_zero(library: Library, tmp_path: Path) -> None:
+    answers = iter([EngineError("bad", "It failed.", "Because.", "Try again."), box(0, 0, 0)])
+
+    def complete(cloud: PointCloud) -> Mesh:
+        answer = next(answers)
+        if isinstance(answer, EngineError):
+            raise answer
+        return answer
+
+    report = run_completion_evaluation(complete, library, out_dir=tmp_path, **SMALL)
+    figures = report["methods"]["completion"]["all"]
+    assert figures["failed"] == 2 and figures["f_score"]["mean"] == 0.0 and "chamfer_l1" not in figures
+    assert "(2 failed)" in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+
+def test_several_processes_agree_with_one(library: Library, tmp_path: Path) -> None:
+    complete, _ = true_boxes(library)
+    figures = []
+    for workers in (1, 2):
+        report = run_completion_evaluation(complete, library, out_dir=tmp_path / str(workers), workers=workers, **SMALL)
+        for entry in report["methods"].values():
+            for summary in (entry["all"], *entry["by class"].values()):
+                summary.pop("seconds")
+            entry.pop("chairs and tables")
+        figures.append(report["methods"])
+    assert figures[0] == figures[1]
+
+
+def test_scans_depend_on_seed_and_shape_only(library: Library) -> None:
+    index = library.indices(split="validation")[0]
+    clean, _ = partial_scan(library, index, 0, Protocol(pixels=40))
+    noisy, _ = partial_scan(library, index, 0, Protocol(pixels=40, noise=0.01))
+    np.testing.assert_array_equal(clean.viewpoint, noisy.viewpoint)
+    assert len(clean.points) == len(noisy.points) and not np.array_equal(clean.points, noisy.points)
+    other_view, _ = partial_scan(library, index, 1, Protocol(pixels=40))
+    other_seed, _ = partial_scan(library, index, 0, Protocol(pixels=40, seed=1))
+    for other in (other_view, other_seed):
+        assert not np.array_equal(clean.viewpoint, other.viewpoint)
+
+
+def test_solid_means_that_inside_is_certain() -> None:
+    rng = np.random.default_rng(0)
+    closed = box(1, 0.8, 0.6)
+    open_box = Mesh(closed.vertices, closed.faces[2:])
+    inside_out = Mesh(closed.vertices, closed.faces[:, ::-1].copy())
+    assert is_solid(closed, SignedDistance(closed), rng)
+    assert not is_solid(open_box, SignedDistance(open_box), rng)
+    assert not is_solid(inside_out, SignedDistance(inside_out), rng)
+
+
+def test_nothing_to_evaluate_is_said(library: Library, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        run_completion_evaluation(None, library, out_dir=tmp_path, classes=["lamp"])
+    assert caught.value.code == "nothing_to_evaluate"
+
+
+def test_poisson_closes_a_seen_box(library: Library) -> None:
+    pytest.importorskip("pymeshlab")
+    from engine.evaluation.completion import poisson
+
+    index = library.indices(split="validation", categories=["chair"])[0]
+    cloud, _ = partial_scan(library, index, 0, Protocol(pixels=100))
+    answer = poisson(cloud)
+    assert answer is not None and len(answer.faces) > 100
+    from scipy.spatial import cKDTree
+
+    assert np.median(cKDTree(answer.vertices).query(cloud.points)[0]) < 0.02
