@@ -150,7 +150,10 @@ def _quiet_warp() -> None:
     import warp
 
     module: Any = warp
-    module.config.quiet = True
+    if hasattr(module.config, "log_level"):
+        module.config.log_level = 30  # warnings; releases before 1.10 or so know only `quiet`
+    else:
+        module.config.quiet = True
     module.init()
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,11 +27,19 @@ from ..geometry.clouds import PointCloud
 from ..geometry.sampling import sample_surface
 from ..meshing import extract_sparse
 from ..priors.prior import Prior, save_prior
-from .batches import make_example
+from .batches import make_batch, make_example
 from .library import OTHER, Library, load_library
 from .pose import train_pose
 from .supervision import UNITS, VIEWS, build_supervision
-from .train import PRESETS, Run, TrainingProgress, TrainingSettings, train
+from .train import (
+    PRESETS,
+    Run,
+    TrainingProgress,
+    TrainingSettings,
+    join_processes,
+    train,
+    wait_for_all,
+)
 
 log = logging.getLogger(__name__)
 
@@ -182,42 +192,60 @@ def train_prior(
             "Choose one.",
         )
     runs.mkdir(parents=True, exist_ok=True)
-    cache = supervision or runs / "supervision.npy"
-    records = build_supervision(
-        dataset, cache, workers, lambda done, total, left: on_progress("Preparing shapes", done / total, left, None)
-    )
+    rank, _, device = join_processes(device)
     library = load_library(dataset)
+    cache = supervision or runs / f"supervision-{fingerprint(library)}.npy"
+    if rank > 0:  # the first process prepares the shapes, the others find them prepared
+        wait_for_all()
+    records = build_supervision(
+        dataset,
+        cache,
+        workers,
+        lambda done, total, left: on_progress("Preparing shapes", done / total, left, None),
+        should_stop=should_stop,
+    )
+    if rank == 0:
+        wait_for_all()
     selection = select(library, records["done"] == 1)
     folder = runs / name
     settings = replace(PRESETS[preset], **(overrides or {}))
     if (folder / "settings.json").exists() and resume:
-        settings = TrainingSettings(**json.loads((folder / "settings.json").read_text(encoding="utf-8")))
+        # Its own settings; others asked for are refused by `train` where they would make it another run.
+        saved = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+        settings = replace(TrainingSettings(**saved), **(overrides or {}))
     elif minutes is not None:
         settings = replace(settings, steps=_steps_in(minutes, records, selection, settings, device))
+    wait_for_all()  # nobody writes the settings while another still looks for them
     run = train(
         records, selection.indices, selection.weights, folder, settings, device=device, resume=resume,
         validate=validation_completion(records, selection.validation) if len(selection.validation) else None,
         on_progress=lambda p: on_progress("Training", p.step / p.steps, p.seconds_left, p),
         should_stop=should_stop,
     )
+    if run.rank > 0:  # the pose network is small: the first process trains it alone
+        return output
     plot_curves(folder)
     pose = train_pose(
         records, selection.indices, selection.weights, selection.labels, len(selection.classes), steps=pose_steps,
         device=device, should_stop=should_stop, seed=settings.seed,
         on_progress=lambda step, steps, loss, left: on_progress("Training the pose network", step / steps, left, None),
     )
-    if run.rank == 0:
-        save_prior(output, run.averaged_field(), card(library, selection, run, name, pose_steps), pose)
+    save_prior(output, run.averaged_field(), card(library, selection, run, name, pose_steps), pose)
     return output
+
+
+def fingerprint(library: Library) -> str:
+    """Names the supervision of a library: another one for other shapes, another order or files changed since."""
+    digest = hashlib.sha256("\n".join(shape.key for shape in library.shapes).encode())
+    for path in sorted({place.path for place in library._places}):
+        state = path.stat()
+        digest.update(f"{path.name} {state.st_size} {state.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:12]
 
 
 def _steps_in(
     minutes: float, records: NDArray[np.void], selection: Selection, settings: TrainingSettings, device: torch.device
 ) -> int:
-    import time
-
-    from .batches import make_batch
-
     trial = Run(Path("unused"), settings, device)
     began, warm = time.monotonic(), 5
     for step in range(20):
@@ -226,7 +254,9 @@ def _steps_in(
         trial.one_step(
             make_batch(records, selection.indices, selection.weights, settings.batch, settings.queries, [0, step, 0])
         )
-    return max(50, math.floor(minutes * 60 / ((time.monotonic() - began) / (20 - warm))))
+    # On an accelerator steps are queued: one_step has waited for its loss, so the clock is right.
+    steps = max(50, math.floor(minutes * 60 / ((time.monotonic() - began) / (20 - warm))))
+    return trial.agreed(steps)
 
 
 def plot_curves(folder: Path) -> None:

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import multiprocessing
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import EngineError, InputError
+from ..errors import Cancelled, EngineError, InputError, JobFailed
 from ..geometry.meshes import Mesh
 from ..geometry.signed_distance import SignedDistance
 from .library import Library, canonicalise, load_library
@@ -123,6 +126,7 @@ _records: np.memmap[Any, np.dtype[np.void]] | None = None
 
 def _start_worker(library_path: str, cache: str) -> None:
     global _library, _records
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asked for the work
     _library = load_library(library_path)
     _records = _open(Path(cache))
 
@@ -146,11 +150,13 @@ def build_supervision(
     workers: int = 2,
     on_progress: Callable[[int, int, float], None] = lambda done, total, eta: None,
     order_seed: int = 0,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> NDArray[np.void]:
     """Fill (or go on filling) `cache` for every shape of the library; returns the memory-mapped records.
 
     on_progress(done, total, seconds left). Shapes are taken in a seeded random order within each source, rarest source
     first, so that an unfinished cache is useful already. Refused shapes are logged with the reason and marked.
+    Raises InputError for a cache of something else, JobFailed where a worker process dies, Cancelled.
     """
     library = load_library(library_path)
     if not cache.exists():
@@ -178,13 +184,33 @@ def build_supervision(
         return rarity[shapes[k].source], rank[k], shapes[k].source, shapes[k].class_name
 
     todo = np.array(sorted(todo.tolist(), key=turn), int)
-    start = time.monotonic()
-    with ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(str(library_path), str(cache))) as pool:
-        jobs = [pool.submit(_supervise_one, int(k)) for k in todo]
-        for done, job in enumerate(as_completed(jobs), 1):
-            index, refusal = job.result()
-            if refusal:
-                log.warning("%s: %s", library.shapes[index].name, refusal)
-            left = (time.monotonic() - start) / done * (len(todo) - done)
-            on_progress(len(library.shapes) - len(todo) + done, len(library.shapes), left)
+    start, done = time.monotonic(), 0
+    # Spawned, not forked: this process may have threads (torch), whose locks a fork would copy.
+    with ProcessPoolExecutor(
+        workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(str(library_path), str(cache)),
+    ) as pool:
+        waiting: set[Future[tuple[int, str]]] = {pool.submit(_supervise_one, int(k)) for k in todo}
+        while waiting:
+            finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+            for job in finished:
+                try:
+                    index, refusal = job.result()
+                except BrokenProcessPool:
+                    raise JobFailed(
+                        "supervision_worker_died",
+                        "Preparing the shapes has stopped.",
+                        "A worker process died; as a rule, memory ran out on a very large mesh.",
+                        "Start again to go on where it stopped, with fewer workers, or simplify the largest meshes.",
+                    ) from None
+                done += 1
+                if refusal:
+                    log.warning("%s: %s", library.shapes[index].name, refusal)
+                left = (time.monotonic() - start) / done * (len(todo) - done)
+                on_progress(len(library.shapes) - len(todo) + done, len(library.shapes), left)
+            if waiting and should_stop():
+                pool.shutdown(cancel_futures=True)
+                raise Cancelled
     return records

@@ -1,12 +1,14 @@
 """Learning a prior. A run that is killed at any moment resumes and ends in the same place.
 
-A run is a folder: `settings.json`, `checkpoint.safetensors` (weights, moving average, optimiser, code table, step;
-replaced atomically), `curves.csv`, `curves.png`. More processes (torchrun) train data-parallel.
+A run is a folder: `settings.json`, `checkpoint.safetensors` (weights, moving average, optimiser, step; replaced
+atomically), `curves.csv`, `curves.png`. More processes (torchrun) train data-parallel: every process draws batches of
+its own, gradients are averaged, and the first process alone writes.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import logging
 import math
@@ -16,11 +18,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed
 from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -104,12 +108,34 @@ def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> N
     os.replace(temporary, path)
 
 
+def join_processes(device: torch.device) -> tuple[int, int, torch.device]:
+    """(rank, processes, this process's device). Under torchrun (WORLD_SIZE > 1) joins the process group, once."""
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    if world == 1:
+        return 0, 1, device
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(device)
+    if not torch.distributed.is_initialized():
+        # The first process may prepare shapes or validate for hours while the others wait; torchrun ends all of them
+        # when one dies.
+        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(days=1))
+    return torch.distributed.get_rank(), torch.distributed.get_world_size(), device
+
+
+def wait_for_all() -> None:
+    """Until every process of the run has come here; at once where there is only one."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
 class Run:
     """The state of one training run, on one process of possibly several."""
 
     def __init__(self, folder: Path, settings: TrainingSettings, device: torch.device) -> None:
-        self.folder, self.settings, self.device = folder, settings, device
-        self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        self.folder, self.settings = folder, settings
+        self.rank, self.world, self.device = join_processes(device)
+        device = self.device
         torch.manual_seed(settings.seed)
         if settings.architecture != "grid":
             raise InputError(
@@ -167,6 +193,22 @@ class Run:
                 state[k]["step"] = state[k]["step"].cpu()
         self.optimiser.load_state_dict({"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]})
         self.step, self.seconds = int(metadata["step"]), float(metadata["seconds"])
+
+    def any_says(self, said: bool) -> bool:
+        """Whether any process says so: all must leave at the same step, or the others wait for it for ever."""
+        if self.world == 1:
+            return said
+        flag = torch.tensor([float(said)], device=self.device)
+        torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+        return bool(flag.item())
+
+    def agreed(self, number: int) -> int:
+        """The first process's number, for all of them."""
+        if self.world == 1:
+            return number
+        told = torch.tensor([number], device=self.device)
+        torch.distributed.broadcast(told, 0)
+        return int(told.item())
 
     def averaged_field(self) -> GridField:
         """A copy of the field with the moving average of the weights, for validation and for the prior file."""
@@ -245,9 +287,12 @@ def train(
                 "Resume it with --resume, or choose another name.",
             )
         run.load()
-    (folder / "settings.json").write_text(json.dumps(asdict(settings), indent=1), encoding="utf-8")
     curves = folder / "curves.csv"
-    _forget_rows_after(curves, run.step)
+    if run.rank == 0:
+        for left_over in folder.glob("*.part"):  # of a process that was killed while writing
+            left_over.unlink(missing_ok=True)
+        _write(folder / "settings.json", json.dumps(asdict(settings), indent=1))
+        _forget_rows_after(curves, run.step)
     lock = threading.Lock()
 
     def prepare(step: int) -> Batch:
@@ -277,12 +322,13 @@ def train(
                     measured = validate(run.averaged_field(), run.step)
                 _add_row(curves, run.step, run.seconds, mean, measured)
                 on_progress(TrainingProgress(run.step, settings.steps, float(mean[0]), left, measured))
-            stop = should_stop()
+            stop = run.any_says(should_stop())
             if run.rank == 0 and (stop or now - saved > settings.checkpoint_seconds or run.step == settings.steps):
                 run.save()
                 saved = time.monotonic()
             if stop:
                 raise Cancelled
+    wait_for_all()  # the last checkpoint is there for every process
     return run
 
 
@@ -300,11 +346,22 @@ def _add_row(path: Path, step: int, seconds: float, values: NDArray[Any], measur
 
 
 def _forget_rows_after(path: Path, step: int) -> None:
-    """After a kill the table may be ahead of the checkpoint."""
+    """After a kill the table may be ahead of the checkpoint, and its last row cut short."""
     if not path.exists():
         return
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))
-    kept = [row for k, row in enumerate(rows) if k == 0 or int(row[0]) <= step]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(kept)
+    if step == 0 or not rows:
+        path.unlink()
+        return
+    kept = [row for k, row in enumerate(rows) if k == 0 or (len(row) == len(_COLUMNS) + 1 and int(row[0]) <= step)]
+    table = io.StringIO()
+    csv.writer(table).writerows(kept)
+    _write(path, table.getvalue())
+
+
+def _write(path: Path, text: str) -> None:
+    """Atomically, with the text's own line ends."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    temporary.write_text(text, encoding="utf-8", newline="")
+    os.replace(temporary, path)
