@@ -1,0 +1,364 @@
+"""Completes every shape of a folder, in Blender without a window or in plain Python with the bpy module.
+
+    blender -b --python scripts/batch_complete.py --python-exit-code 1 -- --input FOLDER --output FOLDER [options]
+    python scripts/batch_complete.py --input FOLDER --output FOLDER [options]
+
+Every input (PLY, OBJ, STL, OFF, GLB, glTF, XYZ, NPY, NPZ) gets a mesh and a preview picture in the output folder and a
+line in report.jsonl there. A bad file is reported and skipped. Run it again and only what is missing, has failed, has
+changed or was asked for with other settings is done; --force does everything anew.
+
+Exit status: 0 all done, 1 something failed, 2 bad usage, 130 stopped with Ctrl-C (what was done is kept).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+
+try:
+    import bpy
+except ImportError:
+    sys.exit(
+        "This script needs Blender. This Python has no module bpy. Run it with 'blender -b --python "
+        "scripts/batch_complete.py -- ...', or with the Python of .venv, which scripts/setup makes."
+    )
+import looks
+import numpy as np
+from mathutils import Matrix, Vector
+
+from addon import scene as blender_scene
+from addon import session as blender_session
+from addon.engine_client import EngineProblem, MeshArrays
+from engine.errors import EngineError
+from engine.geometry.io import READABLE, load_input, write_mesh
+from engine.geometry.meshes import Mesh
+
+REPORT = "report.jsonl"
+FORMAT = 1  # of the fingerprint: raise it when the same settings would give another file
+
+
+def main(arguments: list[str]) -> int:
+    options = parse(arguments)
+    # Blender prints to the same terminal: ours are the lines with numbers, the log is for warnings.
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    inputs, ignored = find_inputs(options.input)
+    if not inputs:
+        print(f"There is nothing to complete in {options.input}: no file ends in {', '.join(READABLE)}.")
+        return 2
+    options.output.mkdir(parents=True, exist_ok=True)
+    report = Report(options.output / REPORT)
+    names = output_names(inputs, options.format)
+    wanted = {path.name: fingerprint(path, options) for path in inputs}
+    todo = [path for path in inputs if options.force or not report.is_done(path.name, wanted[path.name], options)]
+    report.keep_only(path.name for path in inputs if path not in todo)
+    print(f"{len(inputs)} inputs, {len(inputs) - len(todo)} done before, {len(todo)} to do. Output: {options.output}")
+    if ignored:
+        print(f"{ignored} other files were left alone.")
+
+    running = blender_session.Session(blender_session.EngineProcess(engine_folder(options), options.engine_python))
+    failed = 0
+    try:
+        for number, path in enumerate(todo, 1):
+            row = complete_file(running, path, options.output / names[path.name], options)
+            row["fingerprint"] = wanted[path.name]
+            report.add(row)
+            failed += row["status"] != "done"
+            print(f"[{number}/{len(todo)}] {describe(row)}", flush=True)
+    except KeyboardInterrupt:
+        print("Stopped. Run the same command again to go on from here.")
+        return 130
+    finally:
+        running.close()
+    print(f"{len(inputs) - failed} of {len(inputs)} are complete, {failed} failed. See {report.path}")
+    return 1 if failed else 0
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="batch_complete.py", description="Completes every shape of a folder.")
+    parser.add_argument("--input", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--format", default="ply", choices=("ply", "obj", "stl", "glb"), help="default: ply")
+    parser.add_argument("--prior", default="household", metavar="NAME|PATH", help="default: household")
+    parser.add_argument("--align", default="scale", choices=("none", "scale", "similarity"), help="default: scale")
+    parser.add_argument("--up", default="+z", metavar="AXIS", choices=("+x", "-x", "+y", "-y", "+z", "-z"))
+    parser.add_argument(
+        "--viewpoint", type=three_numbers, metavar="X,Y,Z", help="where the sensor stood, for all inputs"
+    )
+    parser.add_argument("--hypotheses", type=int, default=1, metavar="K", help="default: 1")
+    parser.add_argument("--resolution", type=int, default=128, metavar="N", help="default: 128")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps; default: auto")
+    parser.add_argument("--timeout", type=float, default=1800.0, metavar="S", help="seconds a file; default: 1800")
+    parser.add_argument("--force", action="store_true", help="do everything anew")
+    parser.add_argument("--no-previews", action="store_true", help="no pictures")
+    parser.add_argument("--preview-size", type=int, default=320, metavar="PIXELS", help="default: 320")
+    parser.add_argument(
+        "--engine-python", default="", metavar="PATH", help="the Python that the engine is installed in"
+    )
+    # '--viewpoint -1,2,3' and '--up -y': argparse would take the value for an option
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] in ("--up", "--viewpoint"):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    options = parser.parse_args(joined)
+    options.input, options.output = options.input.absolute(), options.output.absolute()
+    if not options.input.is_dir():
+        parser.error(f"there is no folder {options.input}")
+    if options.input.resolve() == options.output.resolve():
+        parser.error("input and output are the same folder: the next run would take the results for inputs")
+    if not options.engine_python and not os.environ.get("SHAPEWRIGHT_ENGINE_PYTHON"):
+        python = ROOT / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+        options.engine_python = str(python) if python.is_file() else ""
+    return options
+
+
+def three_numbers(text: str) -> tuple[float, float, float]:
+    x, y, z = (float(part) for part in text.split(","))
+    if not all(map(math.isfinite, (x, y, z))):
+        raise ValueError
+    return x, y, z
+
+
+def engine_folder(options: argparse.Namespace) -> Path:
+    """Where the engine's log and job store go: beside the results, so that a failure can be looked into."""
+    folder: Path = options.output / ".engine"
+    return folder
+
+
+def find_inputs(folder: Path) -> tuple[list[Path], int]:
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    readable = [path for path in files if path.suffix.lower() in READABLE]
+    return readable, len(files) - len(readable)
+
+
+def output_names(inputs: list[Path], extension: str) -> dict[str, str]:
+    """Input name -> output name: 'chair.ply', but 'chair_obj.ply' where two inputs differ in nothing but their ending
+    (or in upper and lower case, which is nothing to some file systems)."""
+    stems = [path.stem.casefold() for path in inputs]
+    return {
+        path.name: f"{path.stem}_{path.suffix[1:].lower()}.{extension}"
+        if stems.count(path.stem.casefold()) > 1
+        else f"{path.stem}.{extension}"
+        for path in inputs
+    }
+
+
+def fingerprint(path: Path, options: argparse.Namespace) -> str:
+    """Of the file's content and everything that decides about its result."""
+    names = ("format", "prior", "align", "up", "viewpoint", "hypotheses", "resolution", "seed")
+    digest = hashlib.sha256(json.dumps([FORMAT, *[getattr(options, name) for name in names]]).encode())
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:  # it will fail with its reason when its turn comes
+        digest.update(str(error).encode())
+    return digest.hexdigest()[:32]
+
+
+class Report:
+    """report.jsonl: one line a finished input, written as it finishes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: dict[str, dict[str, Any]] = {}
+        if path.is_file():
+            for line in path.read_text("utf-8").splitlines():
+                try:
+                    row = json.loads(line)
+                    self.rows[row["input"]] = row
+                except (ValueError, KeyError, TypeError):
+                    continue  # the line that was being written when a run was killed
+
+    def is_done(self, name: str, wanted: str, options: argparse.Namespace) -> bool:
+        row = self.rows.get(name)
+        if row is None or row.get("status") != "done" or row.get("fingerprint") != wanted:
+            return False
+        files = [*row.get("outputs", []), *([] if options.no_previews else [row.get("preview")])]
+        return all(file and (options.output / file).is_file() for file in files)
+
+    def keep_only(self, names: Any) -> None:
+        kept = set(names)
+        self.rows = {name: row for name, row in self.rows.items() if name in kept}
+        unfinished = self.path.with_suffix(".part")
+        unfinished.write_text("".join(json.dumps(row) + "\n" for row in self.rows.values()), "utf-8")
+        unfinished.replace(self.path)
+
+    def add(self, row: dict[str, Any]) -> None:
+        self.rows[row["input"]] = row
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def describe(row: dict[str, Any]) -> str:
+    if row["status"] == "done":
+        note = f" (no preview: {row['preview_error']})" if row.get("preview_error") else ""
+        return f"{row['input']} -> {row['outputs'][0]} in {row['seconds']:.1f} s{note}"
+    error = row["error"]
+    return f"{row['input']} FAILED: {error['what']} {error['why']} {error['remedy']}"
+
+
+# ---------------------------------------------------------------------------------------------------------- one input
+
+
+def complete_file(
+    running: blender_session.Session, path: Path, target: Path, options: argparse.Namespace
+) -> dict[str, Any]:
+    """Completes one file; its row for the report. Only Ctrl-C gets out of here."""
+    began = time.monotonic()
+    row: dict[str, Any] = {"input": path.name, "status": "failed", "outputs": [], "preview": None}
+    stage = Stage()
+    try:
+        source, viewpoint = load_into(stage, path)
+        if options.viewpoint is not None:
+            viewpoint = options.viewpoint
+        scan = blender_scene.read_scan(source, stage.depsgraph(), options.align, viewpoint)
+        request = {
+            "kind": "complete",
+            "prior": options.prior,
+            "align": options.align,
+            "up": options.up,
+            "viewpoint": scan.viewpoint,
+            "hypotheses": options.hypotheses,
+            "resolution": options.resolution,
+            "seed": options.seed,
+            "device": options.device,
+            "name": path.name[:256],
+        }
+        job = blender_session.Job(f"Complete {path.name}", request, scan, want_previews=False, undo=False)
+        running.wait(running.submit(job), options.timeout)
+        running.dismiss(job)
+        if job.state != blender_session.DONE:
+            raise job.problem or RuntimeError("the job was stopped")
+        row["report"] = job.report
+        for number, result in enumerate(job.results):
+            name = target if number == 0 else target.with_name(f"{target.stem}_{number + 1}{target.suffix}")
+            write_mesh(name, mesh_of(result))
+            row["outputs"].append(name.name)
+        row["status"] = "done"
+        if not options.no_previews:
+            try:
+                row["preview"] = stage.render(
+                    target.with_suffix(".png"), source, job.results[0], options.preview_size
+                ).name
+            except (RuntimeError, TypeError, AttributeError) as error:  # no Cycles: the mesh is what counts
+                row["preview_error"] = str(error)
+    except (EngineProblem, EngineError) as error:
+        row["error"] = error.as_dict()
+    except (OSError, MemoryError, RuntimeError, ValueError) as error:
+        row["error"] = {
+            "code": "batch_failed",
+            "what": f"{path.name} was not completed.",
+            "why": f"{type(error).__name__}: {error}.",
+            "remedy": "Look at the engine's log in the output folder.",
+        }
+    finally:
+        stage.clear()
+    row["seconds"] = round(time.monotonic() - began, 3)
+    return row
+
+
+def load_into(stage: Stage, path: Path) -> tuple[bpy.types.Object, tuple[float, float, float] | None]:
+    """The file as an object at the world's origin, read as the command line reads it, and its viewpoint."""
+    points, normals, faces, viewpoint = load_input(path)
+    if faces is not None:
+        mesh = blender_scene.build_mesh(path.stem, MeshArrays.of(points, faces))
+    else:
+        mesh = bpy.data.meshes.new(path.stem)
+        mesh.vertices.add(len(points))
+        mesh.attributes["position"].data.foreach_set("vector", np.ascontiguousarray(points, np.float32).reshape(-1))
+        if normals is not None:
+            attribute = mesh.attributes.new("normal", "FLOAT_VECTOR", "POINT")
+            attribute.data.foreach_set("vector", np.ascontiguousarray(normals, np.float32).reshape(-1))
+    seen_from = None if viewpoint is None else (float(viewpoint[0]), float(viewpoint[1]), float(viewpoint[2]))
+    return stage.add(bpy.data.objects.new(path.stem, mesh)), seen_from
+
+
+def mesh_of(obj: bpy.types.Object) -> Mesh:
+    """A result's triangles in world space."""
+    mesh = obj.data
+    vertices = np.empty(3 * len(mesh.vertices), np.float32)
+    faces = np.empty(3 * len(mesh.polygons), np.int32)
+    mesh.attributes["position"].data.foreach_get("vector", vertices)
+    mesh.attributes[".corner_vert"].data.foreach_get("value", faces)
+    # A result object has no parent: its own matrix is where it stands.
+    world = np.array(obj.matrix_basis, np.float64)
+    return Mesh(blender_scene.transform_points(vertices.reshape(-1, 3), world), faces.reshape(-1, 3), None)
+
+
+class Stage:
+    """A scene of its own for one input, so that whatever file Blender has open stays as it is."""
+
+    def __init__(self) -> None:
+        self.scene = bpy.data.scenes.new("Shapewright batch")
+        self.before = {kind: {block.session_uid for block in getattr(bpy.data, kind)} for kind in KINDS}
+
+    def add(self, obj: bpy.types.Object) -> bpy.types.Object:
+        self.scene.collection.objects.link(obj)
+        return obj
+
+    def depsgraph(self) -> bpy.types.Depsgraph:
+        layer = self.scene.view_layers[0]
+        layer.update()
+        return layer.depsgraph
+
+    def clear(self) -> None:
+        """Removes all that was made since this stage was set up."""
+        for kind in KINDS:
+            blocks = getattr(bpy.data, kind)
+            for block in list(blocks):
+                if block.session_uid not in self.before[kind]:
+                    blocks.remove(block)
+        bpy.data.scenes.remove(self.scene)
+
+    def render(self, path: Path, source: bpy.types.Object, result: bpy.types.Object, size: int) -> Path:
+        """A small picture of the result from in front and above, with the source's points on it in orange."""
+        scene = self.scene
+        looks.use_cycles(scene, size, size, samples=12, denoise=False)
+        scene.view_settings.view_transform = "Standard"
+        vertices = mesh_of(result).vertices.astype(float)
+        low, high = vertices.min(0), vertices.max(0)
+        extent = max(float((high - low).max()), 1e-9)
+        # All is drawn at size 1 about the origin: camera and lamps need not know the scale.
+        to_view = Matrix.Scale(1 / extent, 4) @ Matrix.Translation(-(low + high) / 2)
+        for obj in (source, result):
+            obj.matrix_world = to_view @ obj.matrix_basis
+        result.data.materials.append(looks.material("Result", (0.55, 0.6, 0.68, 1.0), 0.6))
+        looks.show_points(source, 0.006 * extent, looks.material("Scan", (0.9, 0.25, 0.03, 1.0), 0.6))
+        looks.white_world(scene, 0.55)
+        sun, camera = bpy.data.lights.new("Sun", "SUN"), bpy.data.cameras.new("Camera")
+        sun.energy, sun.angle, camera.angle = 2.5, 0.3, math.radians(34)
+        for name, data, place in (("Sun", sun, (-1.0, -2.0, 3.0)), ("Camera", camera, (-1.1, -2.1, 1.15))):
+            obj = looks.looking(name, data, place, Vector((0, 0, 0)))
+            scene.collection.objects.link(obj)
+            if data == camera:
+                scene.camera = obj
+        scene.render.filepath = str(path)
+        bpy.ops.render.render(write_still=True, scene=scene.name)
+        if not path.is_file():
+            raise RuntimeError(f"Blender wrote no picture to {path}")
+        return path
+
+
+KINDS = ("objects", "meshes", "cameras", "lights", "worlds", "materials", "node_groups", "pointclouds")
+
+
+if __name__ == "__main__":
+    # Under `blender --python` the script's own arguments come after '--', under plain Python they are all there are.
+    given = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else sys.argv[1:]
+    if "--" not in sys.argv and bpy.app.binary_path:
+        given = []  # all of sys.argv is Blender's
+    sys.exit(main(given))
