@@ -200,7 +200,7 @@ def _complete(options: argparse.Namespace) -> int:
     }
     request = parse_request(settings)
     assert isinstance(request, CompleteRequest)
-    _check_output(options.output)
+    _check_output(options.output, options.input)
     points, normals, faces, viewpoint = load_input(options.input)
     if request.viewpoint is None and viewpoint is not None:
         x, y, z = (float(v) for v in viewpoint)
@@ -239,7 +239,7 @@ def numbered(output: Path, number: int) -> Path:
     return output if number == 1 else output.with_name(f"{output.stem}_{number}{output.suffix}")
 
 
-def _check_output(output: Path) -> None:
+def _check_output(output: Path, source: Path) -> None:
     """Refuse before an hour of work, not after it."""
     if output.suffix.lower() not in OUTPUT_SUFFIXES:
         raise InputError(
@@ -263,6 +263,13 @@ def _check_output(output: Path) -> None:
             "It is a folder.",
             "Name a file in it.",
         )
+    if output.exists() and source.exists() and output.samefile(source):
+        raise InputError(
+            "output_is_input",
+            f"The output '{output.name}' cannot be written.",
+            "It is the input itself, which would be lost.",
+            "Choose another name for the output.",
+        )
 
 
 def _summarise(report: dict[str, Any]) -> None:
@@ -271,9 +278,10 @@ def _summarise(report: dict[str, Any]) -> None:
     prior = report.get("prior")
     if isinstance(prior, dict):
         print(f"Prior {prior.get('name')} {prior.get('version', '')}".rstrip())
-    residual = report.get("residual")
-    if isinstance(residual, dict) and residual.get("median") is not None:
-        print(f"Distance of the input to the surface: median {residual['median']:.4g}, 95 % {residual['p95']:.4g}")
+    residual = report.get("residual") or {}
+    median, p95 = residual.get("median"), residual.get("p95")
+    if median is not None and p95 is not None:
+        print(f"Distance of the input to the surface: median {median:.4g}, 95 % {p95:.4g}")
     print(f"Took {report['timings']['total']:.1f} s")
 
 

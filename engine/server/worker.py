@@ -160,9 +160,9 @@ def release_memory() -> None:
     """Drop loaded priors and the device's cached blocks."""
     from ..device import release_device_memory
 
-    registry = sys.modules.get("engine.priors.registry")
-    if registry is not None and hasattr(registry, "clear_cache"):
-        registry.clear_cache()
+    loaded = sys.modules.get("engine.priors.prior")  # where it was never imported there is nothing to drop
+    if loaded is not None:
+        loaded.load_prior.cache_clear()
     release_device_memory()
 
 
