@@ -1,0 +1,233 @@
+"""scripts/batch_complete.py: one row, one mesh and one picture an input; bad files; resuming; exit codes."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import bpy
+import numpy as np
+import pytest
+from stage import HERE, ROOT
+
+RNG = np.random.default_rng(2)
+POINTS = RNG.uniform((0, 0, 0), (1, 2, 3), (200, 3))
+FAR = POINTS + np.array([100, 0, 0])
+
+pytestmark = pytest.mark.usefixtures("empty_scene")
+
+
+@pytest.fixture(scope="module")
+def batch() -> Any:
+    place = ROOT / "scripts" / "batch_complete.py"
+    spec = importlib.util.spec_from_file_location("batch_complete", place)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    (tmp_path / "the input ščž 形").mkdir()
+    return tmp_path / "the input ščž 形", tmp_path / "output"
+
+
+@pytest.fixture
+def run(batch: Any, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """run(*options, **behaviour of the emulated engine) -> exit status."""
+    process = batch.blender_session.EngineProcess
+
+    def emulated(folder: Path, _python: str) -> Any:
+        module = sys.modules[process.__module__]
+        return process(
+            folder, command=module.EngineCommand([sys.executable, str(HERE / "emulated_engine.py")], None, "")
+        )
+
+    monkeypatch.setattr(batch.blender_session, "EngineProcess", emulated)
+
+    def go(*options: str, **behaviour: Any) -> int:
+        monkeypatch.setenv("EMULATED_ENGINE", json.dumps(behaviour))
+        return batch.main(["--input", str(folders[0]), "--output", str(folders[1]), "--no-previews", *options])
+
+    return go
+
+
+def write_xyz(path: Path, points: np.ndarray = POINTS) -> None:
+    path.write_text("\n".join(" ".join(map(str, p)) for p in points))
+
+
+def rows(output: Path) -> dict[str, dict[str, Any]]:
+    found = [json.loads(line) for line in (output / "report.jsonl").read_text("utf-8").splitlines()]
+    assert len({row["input"] for row in found}) == len(found), "one row an input"
+    return {row["input"]: row for row in found}
+
+
+def read_ply(path: Path) -> tuple[np.ndarray, int]:
+    bpy.ops.wm.ply_import(filepath=str(path), forward_axis="Y", up_axis="Z")
+    mesh = bpy.context.view_layer.objects.active.data
+    return np.array([v.co for v in mesh.vertices]), len(mesh.polygons)
+
+
+def test_every_input_gets_a_mesh_in_its_own_place_and_a_row(run, folders):
+    source, output = folders
+    write_xyz(source / "scan one.xyz", FAR)
+    np.save(source / "scan_two.npy", POINTS)
+    assert run("--seed", "5", "--resolution", "64") == 0
+    found = rows(output)
+    assert {row["status"] for row in found.values()} == {"done"} and len(found) == 2
+    vertices, faces = read_ply(output / "scan one.ply")
+    np.testing.assert_allclose(vertices.min(0), FAR.min(0), atol=1e-4)
+    np.testing.assert_allclose(vertices.max(0), FAR.max(0), atol=1e-4)
+    assert faces == 12
+    assert found["scan_two.npy"]["report"]["seed"] == 5
+
+
+def test_a_bad_file_is_reported_and_skipped_and_the_status_says_so(run, folders, capsys):
+    source, output = folders
+    for name in ("a.xyz", "c.xyz"):
+        write_xyz(source / name)
+    (source / "b.ply").write_bytes(b"ply\nformat binary_little_endian 1.0\nelement vertex 1000000000\n")
+    (source / "empty.npz").write_bytes(b"")
+    assert run() == 1
+    found = rows(output)
+    assert [found[name]["status"] for name in ("a.xyz", "b.ply", "c.xyz", "empty.npz")] == [
+        "done", "failed", "done", "failed",
+    ]  # fmt: skip
+    said = capsys.readouterr().out
+    for name in ("b.ply", "empty.npz"):
+        error = found[name]["error"]
+        assert {"code", "what", "why", "remedy"} == set(error) and all(error.values())
+        assert f"{name} FAILED" in said and error["remedy"] in said
+
+
+def test_a_second_run_does_only_what_is_missing(run, folders, capsys):
+    source, output = folders
+    for name in ("a.xyz", "b.xyz", "c.xyz"):
+        write_xyz(source / name)
+    assert run() == 0
+    times = {path.name: path.stat().st_mtime_ns for path in output.glob("*.ply")}
+    assert run() == 0
+    assert "3 done before, 0 to do" in capsys.readouterr().out
+    (output / "a.ply").unlink()
+    write_xyz(source / "b.xyz", POINTS * 2)
+    write_xyz(source / "d.xyz")
+    assert run() == 0
+    assert "1 done before, 3 to do" in capsys.readouterr().out
+    assert (output / "c.ply").stat().st_mtime_ns == times["c.ply"]
+    assert set(rows(output)) == {"a.xyz", "b.xyz", "c.xyz", "d.xyz"}
+
+
+def test_other_settings_and_force_do_it_anew(run, folders, capsys):
+    write_xyz(folders[0] / "a.xyz")
+    run()
+    run("--seed", "1")
+    assert "1 to do" in capsys.readouterr().out
+    run("--seed", "1", "--force")
+    assert "0 done before, 1 to do" in capsys.readouterr().out
+
+
+def test_a_failure_is_tried_again_by_the_next_run(run, folders):
+    write_xyz(folders[0] / "a.xyz")
+    assert run(fail_at=1) == 1
+    assert rows(folders[1])["a.xyz"]["error"]["code"] == "made_up"
+    assert run() == 0
+    assert rows(folders[1])["a.xyz"]["status"] == "done"
+
+
+def test_an_engine_that_dies_costs_one_file_not_the_rest(run, folders):
+    for name in ("a.xyz", "b.xyz"):
+        write_xyz(folders[0] / name)
+    assert run(die_at=1) == 1
+    assert {row["error"]["code"] for row in rows(folders[1]).values()} == {"engine_died"}
+    assert len(rows(folders[1])) == 2
+
+
+def test_a_run_killed_in_the_middle_of_a_line_can_be_resumed(run, folders):
+    write_xyz(folders[0] / "a.xyz")
+    assert run() == 0
+    with (folders[1] / "report.jsonl").open("a") as file:
+        file.write('{"input": "b.xyz", "stat')
+    write_xyz(folders[0] / "b.xyz")
+    assert run() == 0
+    assert set(rows(folders[1])) == {"a.xyz", "b.xyz"}
+
+
+def test_inputs_that_differ_only_in_their_ending_do_not_overwrite_each_other(run, folders):
+    write_xyz(folders[0] / "chair.xyz")
+    np.save(folders[0] / "Chair.npy", POINTS)
+    assert run() == 0
+    assert {path.name for path in folders[1].glob("*.ply")} == {"chair_xyz.ply", "Chair_npy.ply"}
+
+
+def test_further_hypotheses_are_written_too(run, folders):
+    write_xyz(folders[0] / "a.xyz")
+    assert run("--hypotheses", "2", meshes=2) == 0
+    assert rows(folders[1])["a.xyz"]["outputs"] == ["a.ply", "a_2.ply"]
+    assert (folders[1] / "a_2.ply").is_file()
+
+
+def test_the_open_scene_stays_as_it_was(run, folders):
+    bpy.ops.mesh.primitive_cube_add()
+    before = {kind: len(getattr(bpy.data, kind)) for kind in ("scenes", "objects", "meshes", "materials", "worlds")}
+    write_xyz(folders[0] / "a.xyz")
+    assert run() == 0
+    assert {kind: len(getattr(bpy.data, kind)) for kind in before} == before
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--resolution"], ["--align", "sideways"], ["--viewpoint", "1,2"], ["--up", "w"]]
+)
+def test_bad_usage_is_status_2(run, folders, arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run(*arguments)
+    assert caught.value.code == 2
+
+
+def test_one_folder_for_both_is_refused(batch, folders):
+    with pytest.raises(SystemExit) as caught:
+        batch.main(["--input", str(folders[0]), "--output", str(folders[0])])
+    assert caught.value.code == 2
+
+
+def test_a_preview_shows_the_result(batch, run, folders, monkeypatch):
+    surface = POINTS.copy()  # on the two sides of the emulated result that the camera sees, to be seen themselves
+    surface[:100, 1], surface[100:, 2] = 0, 3
+    write_xyz(folders[0] / "a.xyz", surface * 50 + 1000)
+    monkeypatch.setattr(batch, "parse", lambda arguments, parse=batch.parse: _with_previews(parse(arguments)))
+    assert run() == 0
+    row = rows(folders[1])["a.xyz"]
+    assert row["preview"] == "a.png", row.get("preview_error")
+    image = bpy.data.images.load(str(folders[1] / "a.png"))
+    assert tuple(image.size) == (64, 64)
+    pixels = np.array(image.pixels[:]).reshape(64, 64, 4)[..., :3]
+    assert pixels[:3].std() < 0.02 < pixels.std(), "a plain border, and something on it"
+    assert (pixels[..., 0] - pixels[..., 2] > 0.2).any(), "the orange points of the scan"
+
+
+def _with_previews(options: Any) -> Any:
+    options.no_previews, options.preview_size = False, 64
+    return options
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_as_a_program_it_ends_with_the_right_status(good, folders):
+    """The whole of it in a process of its own with the real engine, whose answer here is that the input is no good."""
+    source, output = folders
+    if not good:
+        write_xyz(source / "point.xyz", np.ones((20, 3)))
+    python = os.environ.get("SHAPEWRIGHT_ENGINE_PYTHON") or sys.executable
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "batch_complete.py"), "--input", str(source), "--output", str(output),
+         "--engine-python", python],
+        capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=120,
+    )  # fmt: skip
+    if good:  # an empty folder
+        assert done.returncode == 2 and "nothing to complete" in done.stdout
+    else:
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert rows(output)["point.xyz"]["status"] == "failed"
