@@ -564,12 +564,24 @@ class JobQueue:
         self._dispatch()
 
     async def _watch(self) -> None:
+        last = time.monotonic()
         while True:
             await asyncio.sleep(0.25)
+            now = time.monotonic()
+            if now - last > 5.0:  # the machine slept, and the worker with it: that is nobody's fault
+                self._forgive(now - last)
+            last = now
             try:
-                self._watch_once(time.monotonic())
+                self._watch_once(now)
             except Exception:
                 log.exception("The watchdog failed")
+
+    def _forgive(self, seconds: float) -> None:
+        if self._worker is not None:
+            self._worker.heard += seconds
+            self._worker.born += seconds
+        if self._current is not None:
+            self._current.began += seconds
 
     def _watch_once(self, now: float) -> None:
         worker, job, options = self._worker, self._current, self.options
