@@ -58,8 +58,9 @@ def evidence_grid(points: Tensor, weights: Tensor, origins: Tensor, ray_weights:
     length = direction.norm(dim=-1, keepdim=True).clamp(min=1e-6)
     unit = direction / length
     # Where the ray leaves the box: nothing beyond matters.
-    slope = torch.where(unit.abs() < 1e-6, torch.full_like(unit, 1e-6), unit)
-    leave = ((torch.sign(unit) * BOUND - points) / slope).amin(-1)
+    along_wall = unit.abs() < 1e-6
+    leave = (torch.sign(unit) * BOUND - points) / torch.where(along_wall, torch.ones_like(unit), unit)
+    leave = leave.masked_fill(along_wall, torch.inf).amin(-1)
     reach = torch.minimum(leave, length[..., 0]).clamp(min=0)
     start = 0.67 * cell
     steps = (torch.arange(_RAY_SAMPLES, device=points.device, dtype=points.dtype) + 0.5) / _RAY_SAMPLES

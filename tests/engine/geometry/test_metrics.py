@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.geometry import metrics
+from engine.geometry.meshes import Mesh
 from engine.geometry.metrics import evaluate_cloud_pair
 
 
@@ -130,3 +132,37 @@ def test_identical_clouds_are_perfect_and_empty_ones_an_error() -> None:
     for pair in ((a, a[:0]), (a[:0], a), (a[:, :2], a)):
         with pytest.raises(ValueError):
             evaluate_cloud_pair(pair[0], None, pair[1], None)
+
+
+def triangles(kind: str) -> Mesh:
+    rng = np.random.default_rng(3)
+    if kind == "even":
+        solid = trimesh.creation.icosphere(subdivisions=3, radius=0.5)
+    elif kind == "needles":
+        solid = trimesh.creation.cylinder(radius=0.1, height=2.0, sections=60)
+    elif kind == "large and small":
+        solid = trimesh.util.concatenate([trimesh.creation.box(), trimesh.creation.icosphere(radius=0.02)])
+    else:  # soup, with triangles that are lines and points
+        corners = rng.normal(0, 0.3, (60, 1, 3)) + rng.normal(0, 0.1, (60, 3, 3))
+        corners[:5, 1] = corners[:5, 0]
+        corners[5:8] = corners[5:8, :1]
+        return Mesh(corners.reshape(-1, 3).astype(np.float32), np.arange(180, dtype=np.int32).reshape(-1, 3))
+    return Mesh(np.asarray(solid.vertices, np.float32), np.asarray(solid.faces, np.int32))
+
+
+@pytest.mark.parametrize("kind", ["even", "needles", "large and small", "soup"])
+def test_distance_to_a_surface_is_exact(kind: str) -> None:
+    igl = pytest.importorskip("igl")
+    mesh, rng = triangles(kind), np.random.default_rng(1)
+    beside = mesh.vertices[rng.integers(0, len(mesh.vertices), 200)] + rng.normal(0, 0.02, (200, 3))
+    points = np.concatenate([mesh.vertices[:50], beside, rng.uniform(-2, 2, (200, 3))]).astype(np.float64)
+    squared = igl.point_mesh_squared_distance(points, mesh.vertices.astype(np.float64), mesh.faces.astype(np.int64))[0]
+    assert np.allclose(metrics.distances_to_surface(mesh, points), np.sqrt(squared), atol=1e-7)
+
+
+def test_distance_to_a_surface_needs_both() -> None:
+    mesh = triangles("even")
+    with pytest.raises(ValueError):
+        metrics.distances_to_surface(mesh, np.zeros((0, 3)))
+    with pytest.raises(ValueError):
+        metrics.distances_to_surface(Mesh(mesh.vertices, mesh.faces[:0]), np.zeros((4, 3)))

@@ -1,0 +1,117 @@
+"""The `grid` architecture: shapes, independence of the batch, and what it must be differentiable in."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from engine.fields import evidence as ev
+from engine.fields.conditional import GridField, channels_last
+from engine.fields.pose import PoseNet, pose_loss
+
+
+def small_field(resolution: int = 16) -> GridField:
+    torch.manual_seed(0)
+    field = GridField(code_channels=4, width=4, hidden=8, resolution=resolution).eval()
+    with torch.no_grad():  # residual blocks start as the identity: make them do something
+        for parameter in field.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    return field
+
+
+def evidence(batch: int, resolution: int, seed: int = 0) -> Tensor:
+    points = torch.rand(batch, 300, 3, generator=torch.Generator().manual_seed(seed)) - 0.5
+    ones = torch.ones(batch, 300)
+    return ev.evidence_grid(points, ones, torch.tensor([0.0, -1.5, 0.5]).expand_as(points), ones, resolution)
+
+
+@pytest.mark.parametrize("resolution", [16, 32])
+def test_shapes(resolution: int) -> None:
+    field = small_field(resolution)
+    encoded = field.encode(evidence(2, resolution))
+    assert encoded.mean.shape == encoded.log_variance.shape == (2, *field.code_shape)
+    assert field.code_shape == (4, resolution // 4, resolution // 4, resolution // 4)
+    features = field.decode(encoded.mean, encoded.skip16, encoded.skip32)
+    assert features.shape == (2, 4, resolution, resolution, resolution)
+    assert field.query(features, torch.zeros(2, 7, 3)).shape == (2, 7)
+
+
+def test_a_batch_of_two_is_two_of_one() -> None:
+    field, grid = small_field(), evidence(2, 16)
+    points = torch.rand(2, 50, 3) - 0.5
+
+    def whole(part: slice) -> Tensor:
+        encoded = field.encode(grid[part])
+        features = field.decode(encoded.mean, encoded.skip16, encoded.skip32)
+        return field.query(features, points[part])
+
+    both = whole(slice(0, 2))
+    assert torch.allclose(both[:1], whole(slice(0, 1)), atol=1e-5)
+    assert torch.allclose(both[1:], whole(slice(1, 2)), atol=1e-5)
+    assert not torch.allclose(both[0], both[1], atol=1e-5)
+
+
+def test_decodes_a_code_alone() -> None:
+    field = small_field()
+    codes = torch.randn(2, *field.code_shape, generator=torch.Generator().manual_seed(3))
+    features = field.decode(codes)
+    value = field.query(features, torch.rand(2, 30, 3) - 0.5)
+    assert bool(torch.isfinite(value).all()) and not torch.allclose(value[0], value[1])
+
+
+def test_evidence_reaches_the_field_past_the_code() -> None:
+    field = small_field()
+    code = torch.zeros(1, *field.code_shape)
+    first, second = (field.encode(evidence(1, 16, seed)) for seed in (0, 1))
+    a = field.decode(code, first.skip16, first.skip32)
+    b = field.decode(code, second.skip16, second.skip32)
+    assert not torch.allclose(a, b, atol=1e-6)
+
+
+def test_gradients_reach_code_points_and_every_weight() -> None:
+    field, grid = small_field(), evidence(1, 16)
+    encoded = field.encode(grid)
+    code = encoded.mean + (0.5 * encoded.log_variance).exp()
+    points = (torch.rand(1, 40, 3) - 0.5).requires_grad_(True)
+    value = field.query(field.decode(code, encoded.skip16, encoded.skip32), points)
+    (slope,) = torch.autograd.grad(value.sum(), points, create_graph=True)
+    (value.square().sum() + slope.square().sum()).backward()
+    for name, parameter in field.named_parameters():
+        assert parameter.grad is not None and float(parameter.grad.abs().max()) > 0, name
+
+
+def test_the_gradient_in_space_is_that_of_central_differences() -> None:
+    field = small_field().double()
+    features = field.decode(torch.randn(1, *field.code_shape, dtype=torch.float64))
+    points = 0.8 * (torch.rand(1, 20, 3, dtype=torch.float64) - 0.5)
+    points.requires_grad_(True)
+    (gradient,) = torch.autograd.grad(field.query(features, points).sum(), points)
+    for axis in range(3):
+        step = torch.zeros(3, dtype=torch.float64)
+        step[axis] = 1e-7
+        with torch.no_grad():
+            slope = (field.query(features, points + step) - field.query(features, points - step)) / 2e-7
+        assert torch.allclose(gradient[..., axis], slope, atol=1e-5)
+
+
+def test_layout_and_arguments_do_not_change_the_answer() -> None:
+    field, grid = small_field(), evidence(1, 16)
+    before = field.encode(grid).mean
+    again = GridField(**field.arguments).eval()
+    again.load_state_dict(field.state_dict())
+    assert torch.allclose(channels_last(again).encode(grid).mean, before, atol=1e-5)
+
+
+def test_pose_network_shapes_and_loss() -> None:
+    torch.manual_seed(0)
+    network = PoseNet(classes=3, width=2)
+    guess = network(evidence(2, 32), torch.tensor([0.0, 1.0]))
+    assert guess.centre.shape == (2, 3) and guess.log_scale.shape == (2,)
+    assert guess.yaw.shape == (2, 2) and guess.classes.shape == (2, 3)
+    yaw = torch.atan2(guess.yaw[:, 1], guess.yaw[:, 0]).detach()
+    label = guess.classes.argmax(1)
+    right = pose_loss(guess, guess.centre.detach(), guess.log_scale.detach(), yaw, label)
+    for centre, size, turn in ((0.1, 0.0, 0.0), (0.0, 0.1, 0.0), (0.0, 0.0, 1.5)):
+        wrong = pose_loss(guess, guess.centre.detach() + centre, guess.log_scale.detach() + size, yaw + turn, label)
+        assert wrong.item() > right.item()
