@@ -78,7 +78,7 @@ def _device(name: str) -> str:
 def _libraries() -> str:
     import importlib
 
-    names = ("numpy", "scipy", "skimage", "trimesh", "safetensors", "numba", "fastapi", "uvicorn", "psutil")
+    names = ("numpy", "scipy", "safetensors", "fastapi", "uvicorn", "python_multipart", "psutil")
     found = []
     for name in names:
         try:
