@@ -357,3 +357,20 @@ def test_serve_answers_soon_and_leaves_on_interrupt(tmp_path: Path) -> None:
     process.stdin.close()
     process.wait(30)
     process.stdout.close()
+
+
+WITHOUT_EXTRAS = """
+import sys
+for name in ("igl", "warp", "embreex", "fast_simplification", "matplotlib", "PIL", "pymeshlab", "trimesh", "skimage",
+             "numba", "bpy", "pytest", "hypothesis", "httpx"):
+    sys.modules[name] = None
+import engine.cli, engine.jobs.complete, engine.server.serve, engine.server.app, engine.server.worker
+from engine.jobs.run import run_job
+from engine.jobs.types import JobCallbacks, SelftestRequest
+assert len(run_job(SelftestRequest(device="cpu"), None, JobCallbacks()).meshes[0].faces) > 1000
+"""
+
+
+def test_jobs_need_no_more_than_the_declared_dependencies() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", WITHOUT_EXTRAS], env=environment, check=True)
