@@ -150,23 +150,24 @@ def arrange(scan: Any, result: Any, quick: bool) -> None:
     aim = Vector((0, -0.12, 0.42 * tall))
     for name, place, energy, width in (
         ("Key", (-2.2, -2.4, 3.0), 150, 2.2),
-        ("Fill", (3.0, -1.6, 1.6), 45, 3.0),
+        ("Fill", (3.0, -1.6, 1.6), 25, 3.0),
         ("Rim", (0.8, 2.4, 2.6), 90, 1.4),
     ):
         lamp = bpy.data.lights.new(name, "AREA")
         lamp.energy, lamp.size = energy, width
         scene.collection.objects.link(looks.looking(name, lamp, place, aim))
-    looks.white_world(scene, 0.28)
+    looks.white_world(scene, 0.15)
 
     camera = looks.looking("Camera", bpy.data.cameras.new("Camera"), (0, -4.6, 1.75), aim)
     camera.data.angle = math.radians(34)
     scene.collection.objects.link(camera)
     scene.camera = camera
 
-    width, height = (800, 450) if quick else (1280, 720)
-    looks.use_cycles(scene, width, height, samples=32 if quick else 64, denoise=True)
+    width, height = (640, 360) if quick else (1280, 720)
+    looks.use_cycles(scene, width, height, samples=16 if quick else 24, denoise=True)
     scene.view_settings.view_transform = "AgX"
-    scene.view_settings.look = "AgX - Medium High Contrast"
+    scene.view_settings.look = "AgX - High Contrast"
+    scene.view_settings.exposure = -0.2
 
 
 def studio() -> Any:
