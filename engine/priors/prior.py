@@ -61,14 +61,27 @@ def save_prior(path: Path, field: GridField, card: dict[str, Any], pose: PoseNet
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     save_file(half, temporary, {"shapewright": json.dumps(card)})
     os.replace(temporary, path)
-    load_prior.cache_clear()
+    forget_priors()
     return sha256(path)
 
 
-@lru_cache(maxsize=2)
 def load_prior(name_or_path: str, device: str = "cpu") -> Prior:
-    """Load (once) a prior by name or path onto a device. InputError where it is missing, damaged or foreign."""
+    """Load a prior by name or path onto a device, once while its file stays as it is.
+
+    InputError where it is missing, damaged or foreign. Nothing is executed, and nothing larger than the file allocated.
+    """
     path = find(name_or_path)
+    state = path.stat()
+    return _load(path.absolute(), state.st_mtime_ns, state.st_size, device)
+
+
+def forget_priors() -> None:
+    """Drop the priors kept in memory; those in use stay until they are let go."""
+    _load.cache_clear()
+
+
+@lru_cache(maxsize=2)
+def _load(path: Path, changed: int, size: int, device: str) -> Prior:
     card = read_card(path)
     if card["architecture"] not in ARCHITECTURES:
         raise InputError(
@@ -79,17 +92,18 @@ def load_prior(name_or_path: str, device: str = "cpu") -> Prior:
         )
     with safe_open(path, "pt") as file:
         tensors = {k: file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118 (not a dictionary)
-    field = ARCHITECTURES[card["architecture"]](**card["arguments"])
-    pose = PoseNet(**card["pose"]) if "pose" in card else None
     try:
-        field.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("field.")})
+        with torch.device("meta"):  # shapes without memory: the weights are the file's
+            field = ARCHITECTURES[card["architecture"]](**card["arguments"])
+            pose = PoseNet(**card["pose"]) if "pose" in card else None
+        field.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("field.")}, assign=True)
         if pose is not None:
-            pose.load_state_dict({k[5:]: v for k, v in tensors.items() if k.startswith("pose.")})
-    except RuntimeError as error:
+            pose.load_state_dict({k[5:]: v for k, v in tensors.items() if k.startswith("pose.")}, assign=True)
+    except (RuntimeError, TypeError, ValueError, ArithmeticError) as error:
         raise InputError(
             "prior_damaged",
-            f"The prior {path.stem} cannot be used.",
-            f"Its weights do not fit its architecture: {str(error).splitlines()[0]}",
+            f"The prior {path.name} cannot be used.",
+            f"Its weights do not fit its architecture: {' '.join(str(error).split())[:300]}.",
             "Copy or export the file again, or train the prior anew.",
         ) from None
     field = channels_last(field.eval().requires_grad_(False).to(device))

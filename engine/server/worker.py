@@ -162,7 +162,7 @@ def release_memory() -> None:
 
     loaded = sys.modules.get("engine.priors.prior")  # where it was never imported there is nothing to drop
     if loaded is not None:
-        loaded.load_prior.cache_clear()
+        loaded.forget_priors()
     release_device_memory()
 
 

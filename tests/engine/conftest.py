@@ -1,0 +1,107 @@
+"""Small shapes, and a prior small enough to complete with in a second. Nothing here depends on the shipped priors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+from engine.fields import evidence as ev
+from engine.fields.conditional import GridField
+from engine.fields.pose import PoseNet
+from engine.geometry.meshes import Mesh
+from engine.priors.prior import save_prior
+
+SMALL_FIELD: dict[str, Any] = {"code_channels": 4, "width": 4, "hidden": 16, "resolution": 8}
+
+
+def _primitives() -> dict[str, trimesh.Trimesh]:
+    """Longest side 1, centred: canonical already."""
+    make = trimesh.creation
+    return {
+        "ball": make.icosphere(subdivisions=2, radius=0.5),
+        "box": make.box(extents=(1.0, 0.6, 0.8)),
+        "post": make.box(extents=(0.4, 0.4, 1.0)),
+        "ring": make.torus(0.38, 0.12, major_sections=24, minor_sections=12),
+        "drum": make.cylinder(radius=0.3, height=1.0, sections=24),
+        "disc": make.cylinder(radius=0.5, height=0.4, sections=24),
+    }
+
+
+@pytest.fixture(scope="session")
+def primitives() -> dict[str, Mesh]:
+    """Canonical meshes by name."""
+    return {
+        name: Mesh(np.asarray(solid.vertices, np.float32), np.asarray(solid.faces, np.int32))
+        for name, solid in _primitives().items()
+    }
+
+
+@pytest.fixture(scope="session")
+def records(primitives: dict[str, Mesh]) -> np.ndarray:
+    """Supervision records of the primitives, in their order."""
+    from engine.training.supervision import supervise
+
+    return np.stack([supervise(mesh, seed) for seed, mesh in enumerate(primitives.values())])
+
+
+@pytest.fixture(scope="session")
+def library_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plain library of a dozen meshes in two classes, in a folder whose name is not everybody's."""
+    folder = tmp_path_factory.mktemp("shapes") / "ščž 形 library"
+    rng = np.random.default_rng(0)
+    for class_name, names in {"round": ("ball", "disc", "drum"), "square": ("box", "post")}.items():
+        (folder / class_name).mkdir(parents=True)
+        for name in names:
+            for k in range(3):
+                solid = _primitives()[name].copy()
+                solid.apply_scale(rng.uniform(0.6, 1.0, 3) * 4)
+                solid.export(folder / class_name / f"{name}_{k}.ply")
+    return folder
+
+
+def small_field() -> GridField:
+    """Random features, and a point network that makes a ball of radius 0.35 which they dent."""
+    torch.manual_seed(0)
+    field = GridField(**SMALL_FIELD)
+    mlp = [*field.m1.parameters(), *field.m2.parameters(), *field.m3.parameters()]
+    with torch.no_grad():
+        for parameter in field.features.parameters():
+            parameter.mul_(0.5)
+    optimiser = torch.optim.Adam(mlp, lr=0.01)
+    for _ in range(300):
+        points = (torch.rand(1, 512, 3) * 2 - 1) * ev.BOUND
+        with torch.no_grad():
+            features = field.decode(torch.randn(1, *field.code_shape))
+        loss = (field.query(features, points) - (points.norm(dim=-1) - 0.35)).abs().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert float(loss.detach()) < 0.06
+    return field.eval()
+
+
+@pytest.fixture(scope="session")
+def small_prior_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    field = small_field()
+    torch.manual_seed(1)
+    pose = PoseNet(classes=2, width=2)
+    with torch.no_grad():  # nearly 'the whole is what was seen', a little different for every input
+        pose.head[-1].weight.mul_(0.3)
+    path = tmp_path_factory.mktemp("priors") / "small.safetensors"
+    save_prior(path, field, {"name": "small", "version": "1", "classes": ["ball", "box"]}, pose.eval())
+    return path
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Sums in one order: what bitwise equality needs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
