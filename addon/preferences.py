@@ -94,16 +94,16 @@ def draw_job(layout: bpy.types.UILayout, job: session.Job) -> None:
     row.label(
         text=job.title, icon={"done": "CHECKMARK", "failed": "ERROR", "cancelled": "X"}.get(job.state, "SORTTIME")
     )
-    stop = row.operator(
-        "shapewright.cancel_job", text="" if job.finished else "Cancel", icon="X" if job.finished else "CANCEL"
-    )
-    stop.job_id = job.id
     if not job.finished:
         text = job.stage if job.eta_s is None else f"{job.stage}: {duration(job.eta_s)} left"
-        box.progress(factor=job.fraction, type="BAR", text=text)
+        row = box.split(factor=0.74, align=True)
+        row.progress(factor=job.fraction, type="BAR", text=text)
+        row.operator("shapewright.cancel_job", text="Cancel").job_id = job.id
         if job.message:
             box.label(text=job.message)
-    elif job.problem is not None:
+        return
+    row.operator("shapewright.cancel_job", text="", icon="X").job_id = job.id
+    if job.problem is not None:
         draw_problem(box, job.problem)
     elif job.state == "done":
         box.label(text=f"Done in {duration(job.seconds)}")
@@ -111,7 +111,7 @@ def draw_job(layout: bpy.types.UILayout, job: session.Job) -> None:
 
 def duration(seconds: float) -> str:
     if seconds >= 90:
-        return f"{seconds / 60:.0f} min"
+        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
     return f"{seconds:.0f} s" if seconds >= 10 else f"{max(seconds, 0.1):.1f} s"
 
 

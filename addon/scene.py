@@ -337,8 +337,8 @@ class ResultWriter:
         return obj
 
     def discard_preview(self) -> None:
-        obj = self._find_preview()
-        if obj is not None:
+        """Takes the preview away, and what undo and redo may have brought back of it."""
+        for obj in [obj for obj in bpy.data.objects if obj.get(PREVIEW_PROPERTY) == self.job_id]:
             _remove_object(obj)
         self.preview = None
 
@@ -352,9 +352,15 @@ class ResultWriter:
         self.results = []
 
     def _find_preview(self) -> bpy.types.Object | None:
-        obj = self.preview.find(bpy.data.objects) if self.preview is not None else None
-        if obj is None or obj.get(PREVIEW_PROPERTY) != self.job_id or obj.type != "MESH":
+        """The preview object; the one that an undo or redo has put in its place, where ours is gone."""
+        if self.preview is None:
             return None
+        obj = self.preview.find(bpy.data.objects)
+        if obj is None or obj.get(PREVIEW_PROPERTY) != self.job_id:
+            obj = next((other for other in bpy.data.objects if other.get(PREVIEW_PROPERTY) == self.job_id), None)
+        if obj is None or obj.type != "MESH":
+            return None
+        self.preview = Reference.of(obj)
         return obj
 
     def _new_object(self, name: str, mesh: bpy.types.Mesh) -> bpy.types.Object:
@@ -367,7 +373,9 @@ class ResultWriter:
             collections = [
                 found for ref in self.scan.collections if (found := ref.find(bpy.data.collections)) is not None
             ]
-        for collection in collections or [bpy.context.scene.collection]:
+        # Collections that are linked from another file cannot be added to.
+        own = [collection for collection in collections if collection.library is None]
+        for collection in own or [bpy.context.scene.collection]:
             collection.objects.link(obj)
         return obj
 
@@ -411,9 +419,12 @@ def remove_stray_previews(running: Iterable[str]) -> int:
 
 
 def provenance_of(
-    request: dict[str, Any], report: dict[str, Any], engine_info: dict[str, Any], source: str
+    request: dict[str, Any], report: dict[str, Any], engine_info: dict[str, Any], scan: Scan
 ) -> dict[str, Any]:
-    """What a result says about how it was made, as custom properties (each named 'shapewright_' + key)."""
+    """What a result says about how it was made, as custom properties (each named 'shapewright_' + key).
+
+    'settings' and 'report' speak of the frame that was sent; 'frame' is the matrix from there to the world.
+    """
     prior = report.get("prior", request.get("prior", ""))
     prior_hash = report.get("prior_hash", "")
     if isinstance(prior, dict):
@@ -422,11 +433,12 @@ def provenance_of(
     versions = report.get("versions") if isinstance(report.get("versions"), dict) else {}
     engine_version = versions.get("shapewright") or versions.get("engine") or engine_info.get("version") or ""
     return {
-        "source": source,
+        "source": scan.source.name,
         "prior": str(prior),
         "prior_hash": str(prior_hash),
         "seed": int(report.get("seed", request.get("seed", 0))),
         "settings": json.dumps(request, sort_keys=True),
+        "frame": json.dumps(scan.frame.tolist()),
         "engine_version": str(engine_version),
         "report": json.dumps(report, sort_keys=True),
     }

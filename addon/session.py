@@ -62,6 +62,8 @@ class Job:
     seconds: float = 0.0
     thread: JobThread | None = None
     writer: scene.ResultWriter | None = None
+    received: bool = False
+    """Whether the engine's part is over and its meshes are here."""
     waiting_meshes: list[MeshArrays] = field(default_factory=list)
     waiting_preview: PreviewArrays | None = None
     last_preview: PreviewArrays | None = None
@@ -202,7 +204,7 @@ class Session:
                 if time.monotonic() - job.cancelled_at > CANCEL_GRACE_S or self.engine.state != READY:
                     self._finish(job, CANCELLED)
                 return True
-            if self.engine.state != READY and not job.waiting_meshes:
+            if self.engine.state != READY and not job.received:
                 self._fail(
                     job,
                     self.engine.problem
@@ -291,6 +293,7 @@ class Session:
                 job.fraction = min(max(update.fraction, 0.0), 1.0)
             if update.state == DONE:
                 job.report, job.waiting_meshes, job.waiting_preview = update.report, update.meshes, None
+                job.received = True
                 job.stage, job.fraction = "Finishing", 1.0
                 if job.writer is None:
                     self._finish(job, DONE)
@@ -309,13 +312,14 @@ class Session:
             return False
         if job.waiting_meshes:
             assert job.scan is not None
-            facts = scene.provenance_of(job.request, job.report, self.engine.info, job.scan.source.name)
+            facts = scene.provenance_of(job.request, job.report, self.engine.info, job.scan)
             job.writer.add_result(job.waiting_meshes.pop(0), facts, len(job.writer.results))
-            if not job.waiting_meshes:
-                job.writer.discard_preview()
-                self._finish(job, DONE)
-                if job.undo:
-                    scene.push_undo(job.title)
+            return True
+        if job.received:  # in a step of its own: remembering a large scene for undo takes as long as setting its mesh
+            job.writer.discard_preview()
+            self._finish(job, DONE)
+            if job.undo:
+                scene.push_undo(job.title)
             return True
         if job.waiting_preview is not None:
             preview, job.waiting_preview = job.waiting_preview, None

@@ -97,6 +97,8 @@ def complete(options: argparse.Namespace) -> Any:
     say(f"Completed with prior {prior}, seed {result['shapewright_seed']}: {counts}")
     if timings:
         say(f"Engine: {timings}")
+    step = sys.modules["bl_ext.user_default.shapewright.session"].current().longest_step_seconds
+    say(f"Longest step on Blender's main thread: {1000 * step:.1f} ms")
     if residual:
         say(f"Scan to surface: median {1000 * residual['median']:.1f} mm, 95 % within {1000 * residual['p95']:.1f} mm")
     return result

@@ -64,6 +64,8 @@ class SHAPEWRIGHT_OT_complete_shape(bpy.types.Operator):
         except EngineProblem as problem:
             self.report({"ERROR"}, str(problem))
             return {"CANCELLED"}
+        for note in job.scan.notes:
+            self.report({"WARNING"}, note)
         if not (self.blocking or bpy.app.background):
             session.drive()
             return {"FINISHED"}

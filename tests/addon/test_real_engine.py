@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -10,7 +11,9 @@ from typing import Any
 
 import bpy
 import pytest
-from stage import add_points, step_until
+from mathutils import Vector
+from mathutils.bvhtree import BVHTree
+from stage import ROOT, add_points, step_until
 
 
 def selftest(addon: Any, running: Any, **request: Any) -> Any:
@@ -67,6 +70,35 @@ def test_degenerate_input_fails_with_its_reason_and_leaves_the_scene_alone(real_
         bpy.ops.shapewright.complete_shape()
     assert len(str(caught.value)) > 40
     assert set(bpy.data.objects.keys()) == {"Scan"} and len(bpy.data.meshes) == 1
+
+
+def test_a_scan_is_completed_in_its_place_and_scale(real_engine):
+    """The real thing: the example scan, three times its size and far from the origin, with the default prior."""
+    bpy.ops.wm.ply_import(filepath=str(ROOT / "examples" / "chair_scan.ply"), forward_axis="Y", up_axis="Z")
+    scan = bpy.context.view_layer.objects.active
+    scan.scale, scan.location = (3, 3, 3), (200, -100, 5)
+    bpy.context.view_layer.update()
+    facts = json.loads((ROOT / "examples" / "chair_scan.json").read_text("utf-8"))
+    viewpoint = scan.matrix_world @ Vector(facts["viewpoint"])
+    bpy.ops.ed.undo_push(message="Before")
+    assert bpy.ops.shapewright.complete_shape(
+        resolution=48, seed=1, device="cpu", viewpoint="POINT", viewpoint_location=viewpoint
+    ) == {"FINISHED"}
+    job = real_engine.jobs[-1]
+    assert job.previews_shown >= 1 and job.state == "done"
+    result = bpy.data.objects[f"{scan.name} Complete"]
+    assert result["shapewright_prior"] == "household" and len(result["shapewright_prior_hash"]) == 64
+    assert result["shapewright_seed"] == 1 and result["shapewright_engine_version"]
+    assert not result.data.validate()
+    size = max(scan.dimensions)
+    surface = BVHTree.FromObject(result, bpy.context.evaluated_depsgraph_get())
+    to_result = result.matrix_world.inverted() @ scan.matrix_world
+    distances = sorted(surface.find_nearest(to_result @ v.co)[3] for v in list(scan.data.vertices)[::20])
+    assert distances[len(distances) // 2] < 0.01 * size, "what was seen lies on the surface"
+    assert max(result.dimensions) < 1.5 * size
+    name = scan.name
+    bpy.ops.ed.undo()
+    assert set(bpy.data.objects.keys()) == {name}, "one undo takes it away"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")

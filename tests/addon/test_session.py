@@ -69,6 +69,7 @@ def test_the_result_says_how_it_was_made(addon, emulated):
     assert result["shapewright_prior"] == "household" and result["shapewright_prior_hash"] == "cafe"
     assert result["shapewright_seed"] == 7 and result["shapewright_engine_version"] == "9.9.9"
     assert result["shapewright_source"] == "Chair"
+    np.testing.assert_allclose(json.loads(result["shapewright_frame"]), np.eye(4))
     assert json.loads(result["shapewright_settings"])["resolution"] == 96
     assert json.loads(result["shapewright_report"])["prior"]["hash"] == "cafe"
 
@@ -264,6 +265,25 @@ def test_undo_during_a_job_neither_crashes_nor_stops_it(addon, emulated):
     step_until(running, lambda: job.previews_shown >= 4)
     running.wait(job, 20)
     assert job.state == "done"
+    assert set(bpy.data.objects.keys()) == {"Scan", "Scan Complete"}
+
+
+def test_undo_and_redo_during_a_job_leave_one_preview_and_none_at_the_end(addon, emulated):
+    running = emulated(steps=60, step_s=0.03, preview_at=list(range(60)))
+    obj = add_points(BOX)
+    bpy.ops.ed.undo_push(message="One")
+    job = start(addon, running, obj)
+    step_until(running, lambda: job.previews_shown >= 1)
+    obj.location.x = 5
+    bpy.ops.ed.undo_push(message="A step that remembers the preview")
+    bpy.ops.ed.undo()
+    shown = job.previews_shown
+    step_until(running, lambda: job.previews_shown > shown)
+    bpy.ops.ed.redo()
+    shown = job.previews_shown
+    step_until(running, lambda: job.previews_shown > shown)
+    assert sum(addon.scene.PREVIEW_PROPERTY in o for o in bpy.data.objects) == 1
+    running.wait(job, 20)
     assert set(bpy.data.objects.keys()) == {"Scan", "Scan Complete"}
 
 
