@@ -160,8 +160,8 @@ class Trap:
 @pytest.mark.parametrize(
     "kind",
     [
-        "truncated", "only a header", "empty", "text", "foreign safetensors", "foreign metadata", "pickle", "torch file",
-        "huge header", "newer format", "card without classes", "card not a table",
+        "truncated", "only a header", "empty", "text", "foreign safetensors", "foreign metadata", "pickle",
+        "torch file", "huge header", "newer format", "card without classes", "card not a table",
     ],
 )
 def test_what_is_no_prior_is_refused_everywhere(kind: str, prior_file: Path, tmp_path: Path) -> None:
