@@ -16,6 +16,7 @@ import pytest
 
 from engine.errors import EngineError, InputError
 from engine.geometry.meshes import Mesh
+from engine.geometry.signed_distance import SignedDistance
 from engine.training.library import Shape, load_library
 
 pytest.importorskip("embreex")
@@ -143,7 +144,8 @@ def test_faces_are_reduced_only_where_the_surface_stays(build: ModuleType) -> No
     ball = as_mesh(trimesh.creation.icosphere(6, 0.5))
     smaller = build.reduce_faces(ball)
     assert len(smaller.faces) <= 5000 < len(ball.faces)
-    assert build.same_surface(ball, smaller)
+    assert build.same_surface(ball, SignedDistance(ball), smaller)
+    assert not build.same_surface(ball, SignedDistance(ball), build.Mesh(smaller.vertices * 1.02, smaller.faces))
     rough = Mesh(
         ball.vertices * np.random.default_rng(0).uniform(0.8, 1.2, (len(ball.vertices), 1)).astype(np.float32),
         ball.faces,
