@@ -92,7 +92,7 @@ def draw_job(layout: bpy.types.UILayout, job: session.Job) -> None:
     box = layout.box()
     row = box.row(align=True)
     row.label(
-        text=job.title, icon={"done": "CHECKMARK", "failed": "ERROR", "cancelled": "X"}.get(job.state, "SORTTIME")
+        text=job.title, icon={"done": "CHECKMARK", "failed": "ERROR", "cancelled": "CANCEL"}.get(job.state, "SORTTIME")
     )
     if not job.finished:
         text = job.stage if job.eta_s is None else f"{job.stage}: {duration(job.eta_s)} left"
@@ -107,6 +107,8 @@ def draw_job(layout: bpy.types.UILayout, job: session.Job) -> None:
         draw_problem(box, job.problem)
     elif job.state == "done":
         box.label(text=f"Done in {duration(job.seconds)}")
+    else:
+        box.label(text="Cancelled")
 
 
 def duration(seconds: float) -> str:
