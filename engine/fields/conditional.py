@@ -32,8 +32,15 @@ class Encoded:
     skip32: Tensor
 
 
+def _activated(x: Tensor) -> Tensor:
+    """SiLU of x brought to unit root mean square, one number a sample: keeps a deep network without other normalisation
+    from running away, at a tenth of what group normalisation costs on a CPU."""
+    power = x.square().mean((1, 2, 3, 4), keepdim=True, dtype=torch.float32)
+    return F.silu(x * torch.rsqrt(power + 1e-6).to(x.dtype))
+
+
 class _Residual(nn.Module):
-    """x + conv(act(conv(act(x)))), starting as the identity (so no normalisation is needed)."""
+    """x + conv(act(conv(act(x)))), starting as the identity."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -44,7 +51,7 @@ class _Residual(nn.Module):
         nn.init.zeros_(self.second.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        change: Tensor = self.second(F.silu(self.first(F.silu(x))))
+        change: Tensor = self.second(F.silu(self.first(_activated(x))))
         return x + change
 
 
@@ -62,7 +69,7 @@ def channels_last(field: GridField) -> GridField:
 class GridField(nn.Module):
     """Encoder, decoder and point MLP of the `grid` architecture.
 
-    code_channels: numbers a code cell.  width: features of the 32^3 grid; deeper levels have 3, 6 and 8 times as many.
+    code_channels: numbers a code cell.  width: features of the 32^3 grid; deeper levels have 2, 4 and 6 times as many.
     hidden: width of the point MLP.
     """
 
@@ -75,9 +82,9 @@ class GridField(nn.Module):
         }
         self.resolution = resolution
         self.code_shape = (code_channels, resolution // 4, resolution // 4, resolution // 4)
-        w1, w2, w3, w4 = width, 3 * width, 6 * width, 8 * width
+        w1, w2, w3, w4 = width, 2 * width, 4 * width, 6 * width
         # Encoder
-        self.e1 = nn.Conv3d(ev.CHANNELS, w1, 3, padding=1)
+        self.e1 = nn.Conv3d(ev.CHANNELS, w1, 1)
         self.e1b = nn.Conv3d(w1, w1, 3, padding=1)
         self.e2 = nn.Conv3d(w1, w2, 3, stride=2, padding=1)
         self.e2b = _Residual(w2)
@@ -101,7 +108,7 @@ class GridField(nn.Module):
         self.d4b = nn.Sequential(nn.Conv3d(w2, w2, 3, padding=1), _Residual(w2))
         self.d5 = nn.Conv3d(w2, w1, 1)
         self.d5s = nn.Conv3d(w1, w1, 1)
-        self.d5b = nn.Sequential(nn.Conv3d(w1, w1, 3, padding=1), _Residual(w1))
+        self.d5b = nn.Conv3d(w1, w1, 3, padding=1)
         self.features = nn.Conv3d(w1, w1, 1)
         # Point MLP
         self.m1 = nn.Linear(w1 + 3, hidden)
@@ -114,15 +121,21 @@ class GridField(nn.Module):
             bias[code_channels:] = -3.0
             self.to_code.weight[code_channels:] *= 0.1
 
+        for name, module in self.named_modules():
+            if isinstance(module, (nn.Conv3d, nn.Linear)) and not name.endswith("second") and name not in ("to_code", "m3"):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
     def encode(self, grid: Tensor) -> Encoded:
         """grid: (B, CHANNELS, R, R, R) from `evidence_grid` -> code posterior and evidence features."""
         s32 = F.silu(self.e1b(F.silu(self.e1(grid))))
         s16 = self.e2b(self.e2(s32))
-        s8 = self.e3b(self.e3(F.silu(s16)))
-        s4 = self.e4b(self.e4(F.silu(s8)))
+        s8 = self.e3b(self.e3(_activated(s16)))
+        s4 = self.e4b(self.e4(_activated(s8)))
         s4 = s4 + s4.mean((2, 3, 4), keepdim=True)
-        x = self.e6b(self.e6(torch.cat([s8, _up(self.e5(F.silu(s4)))], 1)))
-        mean, log_variance = self.to_code(F.silu(x)).chunk(2, 1)
+        x = self.e6b(self.e6(torch.cat([_activated(s8), _up(self.e5(_activated(s4)))], 1)))
+        mean, log_variance = self.to_code(_activated(x)).chunk(2, 1)
         return Encoded(mean, log_variance.clamp(-10, 2), s16, s32)
 
     def decode(self, code: Tensor, skip16: Tensor | None = None, skip32: Tensor | None = None) -> Tensor:
@@ -131,18 +144,18 @@ class GridField(nn.Module):
         axis = (torch.arange(r, device=code.device, dtype=code.dtype) + 0.5) / r * 2 - 1
         xyz = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij")).expand(code.shape[0], -1, -1, -1, -1)
         x = self.d1b(self.d1(torch.cat([code, xyz], 1)))
-        y = self.d2b(self.d2(F.silu(x)))
+        y = self.d2b(self.d2(_activated(x)))
         y = y + y.mean((2, 3, 4), keepdim=True)
-        x = self.d3b(x + _up(self.d3(F.silu(y))))
-        x = _up(self.d4(F.silu(x)))
+        x = self.d3b(x + _up(self.d3(_activated(y))))
+        x = _up(self.d4(_activated(x)))
         if skip16 is not None:
-            x = x + self.d4s(F.silu(skip16))
-        x = self.d4b(F.silu(x))
-        x = _up(self.d5(F.silu(x)))
+            x = x + self.d4s(_activated(skip16))
+        x = self.d4b(_activated(x))
+        x = _up(self.d5(_activated(x)))
         if skip32 is not None:
             x = x + self.d5s(skip32)
-        x = self.d5b(F.silu(x))
-        features: Tensor = self.features(F.silu(x))
+        x = self.d5b(_activated(x))
+        features: Tensor = self.features(_activated(x))
         return features
 
     def query(self, features: Tensor, points: Tensor) -> Tensor:

@@ -119,14 +119,14 @@ def make_example(
     origin = np.zeros((len(surface), 3), np.float32)
     known = np.zeros(len(surface), np.float32)
     whole = False
-    if kind > 0.85:  # everything, from nowhere: how complete shapes are encoded
+    if kind > 0.9:  # everything, from nowhere: how complete shapes are encoded
         pick = np.ones(len(surface), bool)
         whole = True
     else:
         first = int(rng.integers(VIEWS)) if view is None else view
         pick = (seen >> first) & 1 == 1
         origin[:] = viewpoints[first]
-        if kind > 0.72:  # a second view
+        if kind > 0.8:  # a second view
             second = int(rng.integers(VIEWS))
             new = ((seen >> second) & 1 == 1) & ~pick
             origin[new] = viewpoints[second]

@@ -445,8 +445,16 @@ def _remembered_twins(library: Library, cache_folder: Path | None) -> list[tuple
         by_source[library.shapes[i].source].append(i)
     pairs = []
     for members in by_source.values():
-        found = find_twins([library.mesh(i) for i in members], [library.shapes[i].key for i in members])
-        pairs += [(members[a], members[b]) for a, b in found]
+        meshes = {}
+        for i in members:
+            try:
+                meshes[i] = library.mesh(i)
+                canonicalise(meshes[i])
+            except InputError:  # nothing to compare; whoever wants the mesh is told why it is none
+                meshes.pop(i, None)
+        known = list(meshes)
+        found = find_twins(list(meshes.values()), [library.shapes[i].key for i in known])
+        pairs += [(known[a], known[b]) for a, b in found]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         partial = file.with_suffix(f".{os.getpid()}.tmp")

@@ -49,13 +49,13 @@ class TrainingSettings:
 
     architecture: str = "grid"
     arguments: dict[str, Any] | None = None
-    steps: int = 12_000
-    batch: int = 8
+    steps: int = 9_000
+    batch: int = 4
     queries: int = 2048
-    learning_rate: float = 1e-3
+    learning_rate: float = 1.5e-3
     kl: float = 2e-3
     sign: float = 0.25
-    skip_drop: float = 0.35
+    skip_drop: float = 0.2
     precision: str = "bfloat16"
     compile: bool = False
     seed: int = 0
