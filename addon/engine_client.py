@@ -39,6 +39,8 @@ GIVE_UP_AFTER_S = 30.0
 MAX_JSON_BYTES = 16 << 20
 MAX_MESH_BYTES = 2 << 30
 MAX_EVENT_LINE = 4 << 20
+MAX_PREVIEW_FACES = 400_000
+"""Setting a larger mesh would hold Blender's window for more than 20 ms; its result comes soon, and only once."""
 
 FINAL_EVENTS = ("done", "failed", "cancelled")
 
@@ -435,7 +437,7 @@ class JobThread:
 
     States that `updates` brings: 'queued', 'running', then exactly one of 'done', 'failed', 'cancelled'.
     A slow reader never piles up meshes: only the newest preview announced is fetched, and only the newest one fetched
-    is kept. Previews are those of the first hypothesis.
+    is kept. Previews are those of the first hypothesis, up to MAX_PREVIEW_FACES.
     """
 
     def __init__(
@@ -538,7 +540,7 @@ class JobThread:
             try:
                 self._stream = None
                 for event in self.client.events(self.job_id, last_event_id, self._opened):
-                    if event.type == "preview" and self._want_previews and not event.data.get("hypothesis"):
+                    if event.type == "preview" and self._wants(event.data):
                         with self._wanted_changed:
                             self._wanted = event.data
                             self._wanted_changed.notify_all()
@@ -574,6 +576,13 @@ class JobThread:
                 )
             self._closed.wait(pause_s)
             pause_s = min(2.0 * pause_s, 2.0)
+
+    def _wants(self, preview: Mapping[str, Any]) -> bool:
+        return (
+            self._want_previews
+            and not preview.get("hypothesis")
+            and ((_number(preview.get("faces")) or 0) <= MAX_PREVIEW_FACES)
+        )
 
     def _opened(self, stream: socket.socket) -> None:
         self._stream = stream

@@ -90,15 +90,15 @@ def draw_problem(layout: bpy.types.UILayout, problem: Exception, width: int = 44
 def draw_job(layout: bpy.types.UILayout, job: session.Job) -> None:
     """One job: its bar with stage and time left, and its Cancel; once it is over, how it went."""
     box = layout.box()
-    row = box.row(align=True)
+    # The name gets more room than the button, and the bar the whole width: its text is the longest.
+    row = box.row(align=True) if job.finished else box.split(factor=0.72, align=True)
     row.label(
         text=job.title, icon={"done": "CHECKMARK", "failed": "ERROR", "cancelled": "CANCEL"}.get(job.state, "SORTTIME")
     )
     if not job.finished:
-        text = job.stage if job.eta_s is None else f"{job.stage}: {duration(job.eta_s)} left"
-        row = box.split(factor=0.74, align=True)
-        row.progress(factor=job.fraction, type="BAR", text=text)
         row.operator("shapewright.cancel_job", text="Cancel").job_id = job.id
+        text = job.stage if job.eta_s is None else f"{job.stage}: {duration(job.eta_s)} left"
+        box.progress(factor=job.fraction, type="BAR", text=text)
         if job.message:
             box.label(text=job.message)
         return

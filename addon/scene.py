@@ -469,10 +469,14 @@ def push_undo(message: str) -> None:
 
 
 def redraw_panels() -> None:
-    """Asks for a redraw of every 3D view's sidebar (and of the views themselves, where previews appear)."""
+    """Asks for a redraw of every sidebar and of the preferences.
+
+    Not of the 3D views themselves: drawing a heavy scene for every bit of progress would slow the window down, and
+    Blender redraws them by itself when an object changes.
+    """
     manager = bpy.context.window_manager
     for window in manager.windows if manager else []:
         for area in window.screen.areas:
-            if area.type in ("VIEW_3D", "PREFERENCES"):
-                for region in area.regions:
+            for region in area.regions:
+                if area.type == "PREFERENCES" or (area.type == "VIEW_3D" and region.type == "UI"):
                     region.tag_redraw()

@@ -229,6 +229,13 @@ def test_previews_can_be_declined(addon, serve):
     assert [path for _, path in engine.log if "/meshes/" in path] == ["/v1/jobs/job1/meshes/100"]
 
 
+def test_a_preview_too_large_to_be_set_in_a_tick_is_not_fetched(addon, serve, monkeypatch):
+    monkeypatch.setattr(addon.engine_client, "MAX_PREVIEW_FACES", 11)
+    engine, client = serve()  # its meshes have 12 faces
+    assert run(addon, client)[-1].state == "done"
+    assert [path for _, path in engine.log if "/meshes/" in path] == ["/v1/jobs/job1/meshes/100"]
+
+
 # ------------------------------------------------------------------------------------------------------------ meshes
 
 
