@@ -75,16 +75,25 @@ def status_text(running: session.Session) -> str:
     return {"starting": "Engine is starting", "failed": "Engine is not running"}.get(engine.state, "Engine is stopped")
 
 
-def draw_problem(layout: bpy.types.UILayout, problem: Exception, width: int = 44) -> None:
+def draw_problem(layout: bpy.types.UILayout, problem: Exception) -> None:
     """What, why and remedy, each on as many lines as it needs: a label does not wrap."""
     import textwrap
 
     box = layout.box()
     column = box.column(align=True)
+    width = characters_across(bpy.context.region)
     for number, text in enumerate((problem.what, problem.why, problem.remedy)):
         for line_number, line in enumerate(textwrap.wrap(text, width)):
             icon = "ERROR" if number == 0 and line_number == 0 else "BLANK1"
             column.label(text=line, icon=icon)
+
+
+def characters_across(region: bpy.types.Region | None) -> int:
+    """How many characters of a text fit beside the icon in a box of the region; a guess from their usual width."""
+    if region is None:
+        return 44
+    free = region.width / max(bpy.context.preferences.system.ui_scale, 0.1) - 95
+    return min(max(int(free / 5.9), 20), 100)
 
 
 def draw_job(layout: bpy.types.UILayout, job: session.Job) -> None:
@@ -113,7 +122,7 @@ def draw_job(layout: bpy.types.UILayout, job: session.Job) -> None:
 
 def duration(seconds: float) -> str:
     if seconds >= 90:
-        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+        return "{} min {} s".format(*divmod(round(seconds), 60))
     return f"{seconds:.0f} s" if seconds >= 10 else f"{max(seconds, 0.1):.1f} s"
 
 
