@@ -45,10 +45,8 @@ def emulated_command() -> tuple[str, str]:
 def test_it_starts_in_the_background_and_says_when_it_is_ready(make, emulated_command, monkeypatch):
     monkeypatch.setenv("EMULATED_ENGINE", '{"start_s": 0.3}')
     engine = make(*emulated_command)
-    before = time.perf_counter()
     engine.start()
-    assert time.perf_counter() - before < 0.2  # it would be 0.3 s and more, did it wait
-    assert engine.state == "starting"
+    assert engine.state == "starting"  # it would be ready, had the call waited
     await_state(engine, "ready")
     assert engine.info["version"] == "9.9.9" and engine.client.info()
     assert not [p for p in engine.folder.iterdir() if p.name.startswith(("token", "announce"))]
