@@ -47,7 +47,8 @@ class SignedDistance:
         from embreex.mesh_construction import TriangleMesh
 
         corners = mesh.vertices[mesh.faces] if len(mesh.faces) else np.zeros((0, 3, 3), np.float32)
-        double_area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+        with np.errstate(invalid="ignore", over="ignore"):  # corners that are no numbers are sorted out below
+            double_area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
         faces = np.ascontiguousarray(mesh.faces[np.isfinite(double_area) & (double_area > 1e-12)], np.int32)
         if len(faces) == 0 or not np.isfinite(mesh.vertices[faces]).all():
             raise InputError(
