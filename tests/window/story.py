@@ -519,6 +519,33 @@ def cancel_by_click():
     yield from clear_list()
 
 
+def fail():
+    """An object of five points: the engine refuses it, and the panel says so."""
+    mesh = bpy.data.meshes.new("Crumbs")
+    mesh.from_pydata([(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 1)], [], [])
+    crumbs = bpy.data.objects.new("Crumbs", mesh)
+    bpy.context.scene.collection.objects.link(crumbs)
+    select("Crumbs")
+    yield from pause()
+    before = scene_state()
+    session = running()
+    yield from click((yield from find_button("shapewright.complete_shape")))
+    yield from until(lambda: session.jobs, "a job after the click", 10)
+    job = session.jobs[-1]
+    yield from until(lambda: job.finished, "the end of the failing job")
+    FACTS["failure"] = {
+        "state": job.state,
+        "problem": job.problem.as_dict() if job.problem else None,
+        "scene_as_before": scene_state() == before,
+        "engine": session.engine.poll(),
+    }
+    yield from pause(10)
+    screenshot("9_failed.png")
+    yield from clear_list()
+    bpy.data.objects.remove(crumbs)
+    bpy.data.meshes.remove(mesh)
+
+
 def two_jobs():
     """Chair and table are queued; the first is cancelled alone, the second comes to its end."""
     settings = bpy.context.scene.shapewright
@@ -540,7 +567,7 @@ def two_jobs():
     places = yield from find_buttons("shapewright.cancel_job", 2)
     facts["cancel_buttons"] = len(places)
     facts["states"] = [first.state, second.state]
-    screenshot("9_two_jobs.png")
+    screenshot("10_two_jobs.png")
     yield from click(places[0])
     yield from until(lambda: first.finished, "the end of the first job")
     facts["after_cancel"] = [first.state, second.state]
@@ -556,7 +583,7 @@ def two_jobs():
     with in_view():
         bpy.ops.view3d.view_selected()
     yield from pause(30)
-    screenshot("10_end.png")
+    screenshot("11_end.png")
 
 
 def story():
@@ -566,6 +593,7 @@ def story():
     yield from undo_and_redo()
     yield from clear_list()
     yield from cancel_by_click()
+    yield from fail()
     yield from two_jobs()
     LOG["ok"] = True
 

@@ -25,8 +25,9 @@ SCREENSHOTS = (
     "6_undone.png",
     "7_before_cancel.png",
     "8_cancelled.png",
-    "9_two_jobs.png",
-    "10_end.png",
+    "9_failed.png",
+    "10_two_jobs.png",
+    "11_end.png",
 )
 
 
@@ -159,6 +160,13 @@ def test_cancel_leaves_the_scene_as_it_was(facts):
     assert cancel["state"] == "cancelled" and not cancel["previews_at_once"]
     assert cancel["scene_as_before"], (cancel.get("before"), cancel.get("after"))
     assert cancel["engine"] == "ready"
+
+
+def test_a_failure_gives_its_reason_and_leaves_the_scene_as_it_was(facts):
+    failure = facts["failure"]
+    assert failure["state"] == "failed" and failure["scene_as_before"] and failure["engine"] == "ready"
+    assert all(failure["problem"][part] for part in ("code", "what", "why", "remedy"))
+    assert failure["problem"]["code"] == "too_few_points"
 
 
 def test_of_two_jobs_one_is_cancelled_alone(facts):
