@@ -234,7 +234,7 @@ def test_interrupting_ends_with_status_130(scan: Path, tmp_path: Path) -> None:
     assert process.stderr is not None
     assert process.stderr.readline().strip() == b"running"
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=120)
     assert process.returncode == 130
     assert json.loads(out)["error"]["code"] == "cancelled"
 
@@ -353,9 +353,9 @@ def test_serve_answers_soon_and_leaves_on_interrupt(tmp_path: Path) -> None:
     assert json.loads(process.stdout.readline())["port"] > 0
     if os.name == "posix":
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
+        assert process.wait(120) == 130
     process.stdin.close()
-    process.wait(30)
+    process.wait(120)
     process.stdout.close()
 
 

@@ -34,7 +34,7 @@ class Client:
         self.http = httpx.Client(
             base_url=f"http://127.0.0.1:{self.port}",
             headers={"Authorization": f"Bearer {self.token}", "Shapewright-Protocol": "1.0"},
-            timeout=60,
+            timeout=120,
             trust_env=False,
         )
 
@@ -90,7 +90,7 @@ class Client:
         return eventually(lambda: self.info()["worker"]["pid"])
 
 
-def eventually(check: Callable[[], Any], seconds: float = 30.0) -> Any:
+def eventually(check: Callable[[], Any], seconds: float = 120.0) -> Any:
     """The first true value of `check`; fails where there is none in time (a limit for hangs, not a measure)."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -129,7 +129,7 @@ def server(folder: Path, command: list[str]) -> Iterator[Client]:
         with contextlib.suppress(OSError):
             process.stdin.close()
         try:
-            process.wait(15)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
