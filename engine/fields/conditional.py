@@ -23,13 +23,14 @@ from . import evidence as ev
 class Encoded:
     """What the encoder says of the evidence.
 
-    mean, log_variance: (B, C, 8, 8, 8), of the latent code.  skip16: (B, 16^3 features), skip32: (B, 32^3 features).
+    mean, log_variance: (B, *code shape), of the latent code.  skip16, skip32: (B, W, 16, 16, 16), (B, W, 32, 32, 32),
+    the evidence's own features; None from an architecture that has none.
     """
 
     mean: Tensor
     log_variance: Tensor
-    skip16: Tensor
-    skip32: Tensor
+    skip16: Tensor | None
+    skip32: Tensor | None
 
 
 def _activated(x: Tensor) -> Tensor:
@@ -74,6 +75,8 @@ class GridField(nn.Module):
     """
 
     name = "grid"
+    optimiser_steps, optimiser_rate = 24, 0.05
+    """For completion: steps on the code, and how far a step may go (in units of the code)."""
 
     def __init__(self, code_channels: int = 16, width: int = 16, hidden: int = 32, resolution: int = 32) -> None:
         super().__init__()
@@ -122,7 +125,8 @@ class GridField(nn.Module):
             self.to_code.weight[code_channels:] *= 0.1
 
         for name, module in self.named_modules():
-            if isinstance(module, (nn.Conv3d, nn.Linear)) and not name.endswith("second") and name not in ("to_code", "m3"):
+            learnt_from_zero = name.endswith("second") or name in ("to_code", "m3")
+            if isinstance(module, (nn.Conv3d, nn.Linear)) and not learnt_from_zero:
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
@@ -136,7 +140,7 @@ class GridField(nn.Module):
         s4 = s4 + s4.mean((2, 3, 4), keepdim=True)
         x = self.e6b(self.e6(torch.cat([_activated(s8), _up(self.e5(_activated(s4)))], 1)))
         mean, log_variance = self.to_code(_activated(x)).chunk(2, 1)
-        return Encoded(mean, log_variance.clamp(-10, 2), s16, s32)
+        return Encoded(mean, log_variance.clamp(-6, 2), s16, s32)
 
     def decode(self, code: Tensor, skip16: Tensor | None = None, skip32: Tensor | None = None) -> Tensor:
         """code: (B, C, 8, 8, 8); evidence features or None -> feature grid (B, width, 32, 32, 32)."""

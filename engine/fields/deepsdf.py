@@ -1,13 +1,13 @@
 """The reference architecture, `deepsdf`: one code a shape, an MLP of code and point (Park 2019, section 4.2, figure 4).
 
-f(x, z): eight linear layers of 512 with weight normalisation and ReLU, code and point joined again before the fifth, and
-dropout 0.2 while training. The code is found by optimisation alone (auto-decoder): there is no encoder, so `encode` answers with
-the distribution of the training codes.
+f(x, z): eight linear layers of 512 with weight normalisation and ReLU, code and point joined again before the fifth,
+and dropout 0.2 while training. The code is found by optimisation alone (auto-decoder): there is no encoder, so `encode`
+answers with the distribution of the training codes.
 """
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +21,13 @@ class DeepSDF(nn.Module):
     """code: length of z.  hidden: width.  layers: hidden layers.  dropout: while training."""
 
     name = "deepsdf"
+    optimiser_steps, optimiser_rate = 800, 0.005
     code_mean: Tensor
     code_log_variance: Tensor
 
     def __init__(self, code: int = 256, hidden: int = 512, layers: int = 8, dropout: float = 0.2) -> None:
         super().__init__()
-        self.arguments = {"code": code, "hidden": hidden, "layers": layers, "dropout": dropout}
+        self.arguments: dict[str, Any] = {"code": code, "hidden": hidden, "layers": layers, "dropout": dropout}
         self.resolution = 32
         self.code_shape = (code,)
         self.skip = layers // 2
@@ -61,4 +62,4 @@ class DeepSDF(nn.Module):
             h = F.dropout(h, self.dropout, self.training)
             if k == self.skip - 1:
                 h = torch.cat([h, given], -1)
-        return cast(Tensor, torch.tanh(self.last(h))).squeeze(-1)
+        return torch.tanh(self.last(h)).squeeze(-1)

@@ -96,7 +96,8 @@ def interpolate(grid: Tensor, points: Tensor) -> Tensor:
     flat = grid.permute(0, 2, 3, 4, 1).reshape(batch * r**3, channels)
     base = base + torch.arange(batch, device=grid.device)[:, None] * r**3
     # One gather of all eight corners: its backward fills the grid's gradient once, not eight times.
-    offsets = torch.tensor([(dx * r + dy) * r + dz for dx in (0, 1) for dy in (0, 1) for dz in (0, 1)], device=grid.device)
+    steps = [(dx * r + dy) * r + dz for dx in (0, 1) for dy in (0, 1) for dz in (0, 1)]
+    offsets = torch.tensor(steps, device=grid.device)
     corners = flat.index_select(0, (base[..., None] + offsets).reshape(-1)).view(*base.shape, 8, channels)
     s, u = 1 - t, t
     wx, wy, wz = (torch.stack([s[..., axis], u[..., axis]], -1) for axis in range(3))

@@ -34,12 +34,14 @@ EMPTY_MARGIN = 0.01
 
 @dataclass
 class CompletionSettings:
-    """steps: optimiser steps on the code.  Weights of the terms: surface, normal, eikonal, empty, latent.
-    refine: correct the field near the observed points.  symmetry: use the mirror image where it agrees.
-    noise: standard deviation of the points in canonical units, None = estimated."""
+    """steps, learning_rate: of the optimiser on the code; None = the architecture's own.
+    surface, normal, eikonal, empty, latent: weights of the terms.  refine: correct the field near the observed points.
+    symmetry: use the mirror image where it agrees.  noise: standard deviation of the points in canonical units, None =
+    estimated.  temperature: how far starts are drawn around the posterior's mean (0 = at it).
+    """
 
-    steps: int = 24
-    learning_rate: float = 0.05
+    steps: int | None = None
+    learning_rate: float | None = None
     surface: float = 1.0
     normal: float = 0.02
     eikonal: float = 0.01
@@ -136,16 +138,18 @@ def optimise_code(
     on_step: Callable[[int], None],
 ) -> tuple[Tensor, Tensor, dict[str, float], int, list[float]]:
     """Adam on the code from `start` (1, C, 8, 8, 8). Returns code, features, terms, evaluations, loss history."""
-    deviation = (0.5 * encoded.log_variance).exp().clamp(min=0.05)
+    deviation = (0.5 * encoded.log_variance).exp()
+    steps = prior.field.optimiser_steps if settings.steps is None else settings.steps
+    rate = prior.field.optimiser_rate if settings.learning_rate is None else settings.learning_rate
     shift = ((start - encoded.mean) / deviation).detach().clone().requires_grad_(True)
-    optimiser = torch.optim.Adam([shift], lr=settings.learning_rate / float(deviation.mean()), betas=(0.9, 0.95))
+    optimiser = torch.optim.Adam([shift], lr=rate / float(deviation.mean()), betas=(0.9, 0.95))
     evaluations, history = 0, []
     best, best_shift = math.inf, shift.detach().clone()
 
     def draw(count: int, total: int) -> Tensor:
         return torch.as_tensor(rng.permutation(total)[:count], device=prior.device)
 
-    for step in range(settings.steps + 1):
+    for step in range(steps + 1):
         on_step(step)
         with torch.enable_grad():
             features = prior.field.decode(encoded.mean + deviation * shift, encoded.skip16, encoded.skip32)
@@ -171,7 +175,7 @@ def optimise_code(
         history.append(float(loss.detach()))
         if history[-1] < best:
             best, best_shift = history[-1], shift.detach().clone()
-        if step < settings.steps:
+        if step < steps:
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             optimiser.step()
@@ -276,7 +280,8 @@ def complete_canonical(
     def on_step(step: int) -> None:
         if should_stop():
             raise Cancelled
-        on_stage("Fitting the shape", step / max(1, settings.steps))
+        steps = prior.field.optimiser_steps if settings.steps is None else settings.steps
+        on_stage("Fitting the shape", step / max(1, steps))
 
     code, features, terms, evaluations, history = optimise_code(
         prior, encoded, evidence, start, settings, rng, on_step

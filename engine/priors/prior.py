@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..fields.conditional import GridField, channels_last
+from ..fields.deepsdf import DeepSDF
 from ..fields.pose import PoseNet
 from .registry import find, read_card, sha256
 
@@ -28,7 +29,7 @@ class Prior:
 
     pose: proposes pose and class of a partial cloud; None in a prior that was trained without."""
 
-    field: GridField
+    field: Field
     card: dict[str, Any]
     pose: PoseNet | None = None
     sha256: str = ""
@@ -46,10 +47,12 @@ class Prior:
         return next(self.field.parameters()).device
 
 
-ARCHITECTURES = {GridField.name: GridField}
+Field = GridField | DeepSDF
+
+ARCHITECTURES: dict[str, type[GridField] | type[DeepSDF]] = {GridField.name: GridField, DeepSDF.name: DeepSDF}
 
 
-def save_prior(path: Path, field: GridField, card: dict[str, Any], pose: PoseNet | None = None) -> str:
+def save_prior(path: Path, field: Field, card: dict[str, Any], pose: PoseNet | None = None) -> str:
     """Write the prior atomically, weights in half precision; returns its sha256."""
     card = {"format": FORMAT, "architecture": field.name, "arguments": field.arguments, **card}
     tensors: dict[str, Tensor] = {f"field.{k}": v for k, v in field.state_dict().items()}
@@ -106,7 +109,9 @@ def _load(path: Path, changed: int, size: int, device: str) -> Prior:
             f"Its weights do not fit its architecture: {' '.join(str(error).split())[:300]}.",
             "Copy or export the file again, or train the prior anew.",
         ) from None
-    field = channels_last(field.eval().requires_grad_(False).to(device))
+    field = field.eval().requires_grad_(False).to(device)
+    if isinstance(field, GridField):
+        field = channels_last(field)
     if pose is not None:
         pose = pose.eval().requires_grad_(False).to(device)
     return Prior(field, card, pose, sha256(path))

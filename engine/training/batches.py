@@ -23,7 +23,8 @@ POINTS = 2048
 @dataclass
 class Batch:
     """points, origins: (B, POINTS, 3).  weights, ray_weights: (B, POINTS).  queries, gradients: (B, P, 3).
-    distances: (B, P).  Canonical frame.  whole: (B,) bool, where the evidence is the complete surface."""
+    distances: (B, P).  Canonical frame.  whole: (B,) bool, where the evidence is the complete surface.  seats: (B,)
+    long, the places of the shapes among those trained on."""
 
     points: Tensor
     weights: Tensor
@@ -33,6 +34,7 @@ class Batch:
     distances: Tensor
     gradients: Tensor
     whole: Tensor
+    seats: Tensor
 
 
 class Warp:
@@ -167,10 +169,17 @@ def make_example(
 
 
 def make_batch(
-    records: NDArray[np.void], indices: NDArray[Any], weights: NDArray[Any], size: int, queries: int, seed: list[int]
+    records: NDArray[np.void],
+    indices: NDArray[Any],
+    weights: NDArray[Any],
+    size: int,
+    queries: int,
+    seed: list[int],
+    augment: bool = True,
 ) -> Batch:
     """A batch of `size` shapes drawn with the given weights; all randomness from `seed`."""
     rng = np.random.default_rng(seed)
-    chosen = rng.choice(indices, size, p=weights / weights.sum())
-    examples = [make_example(records[k], rng, queries) for k in chosen]
-    return Batch(*(torch.from_numpy(np.stack(part)) for part in zip(*examples, strict=True)))
+    seats = rng.choice(len(indices), size, p=weights / weights.sum())
+    examples = [make_example(records[indices[k]], rng, queries, augment=augment) for k in seats]
+    parts = [torch.from_numpy(np.stack(part)) for part in zip(*examples, strict=True)]
+    return Batch(*[*parts, torch.from_numpy(seats.astype(np.int64))])

@@ -6,10 +6,11 @@ import hashlib
 import json
 import logging
 import math
+import re
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -21,22 +22,22 @@ from scipy.spatial import cKDTree
 
 from .. import __version__
 from ..errors import EngineError, InputError
-from ..fields.conditional import GridField
 from ..fitting.completion import CompletionSettings, complete_canonical
 from ..geometry.clouds import PointCloud
 from ..geometry.sampling import sample_surface
 from ..meshing import extract_sparse
-from ..priors.prior import Prior, save_prior
+from ..priors.prior import ARCHITECTURES, Field, Prior, save_prior
 from .batches import make_batch, make_example
 from .library import OTHER, Library, load_library
 from .pose import train_pose
-from .supervision import UNITS, VIEWS, build_supervision
+from .supervision import QUERIES, UNITS, VIEWS, build_supervision
 from .train import (
     PRESETS,
     Run,
     TrainingProgress,
     TrainingSettings,
     join_processes,
+    run_exists,
     train,
     wait_for_all,
 )
@@ -96,10 +97,10 @@ def select(library: Library, usable: NDArray[np.bool_]) -> Selection:
 
 def validation_completion(
     records: NDArray[np.void], validation: NDArray[np.int64], count: int = 12, resolution: int = 64, steps: int = 0
-) -> Callable[[GridField, int], dict[str, float]]:
+) -> Callable[[Field, int], dict[str, float]]:
     """A quick look at what training is for: mean F-score at 1 % of completing held-out shapes from one clean view."""
 
-    def measure(field: GridField, step: int) -> dict[str, float]:
+    def measure(field: Field, step: int) -> dict[str, float]:
         prior = Prior(field, {"name": "validation", "classes": []})
         scores, inputs = [], []
         for k in validation[:count]:
@@ -160,6 +161,70 @@ def card(library: Library, selection: Selection, run: Run, name: str, pose_steps
     }
 
 
+def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
+    """'key=value' of the command line -> values for `TrainingSettings`, checked. Values are JSON or plain words.
+
+    Raises InputError for a key there is not, and for a value of another kind or out of its range.
+    """
+    known = {field.name: field.default for field in fields(TrainingSettings)}
+    least = {"steps": 1, "batch": 1, "queries": 1, "learning_rate": 1e-12, "seed": 0}
+    most = {"queries": QUERIES, "skip_drop": 1, "average": 1}
+    result: dict[str, Any] = {}
+    for pair in pairs:
+        key, _, text = pair.partition("=")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        default = known.get(key)
+        if key == "arguments":
+            good = isinstance(value, dict)
+        elif isinstance(default, bool) or isinstance(value, bool):
+            good = isinstance(default, bool) and isinstance(value, bool)
+        elif isinstance(default, float):
+            good = isinstance(value, int | float) and math.isfinite(value)
+            value = float(value) if good else value
+        else:
+            good = key in known and isinstance(value, type(default))
+        if good and not isinstance(value, str | dict):
+            good = least.get(key, 0) <= value <= most.get(key, math.inf)
+        if key == "precision":
+            good = value in ("float32", "bfloat16")
+        if not good:
+            raise InputError(
+                "setting_unknown" if key not in known else "setting_wrong",
+                f"The setting {pair!r} cannot be used.",
+                f"The settings and their defaults are: {', '.join(f'{k}={v}' for k, v in known.items())}.",
+                "Write it as key=value, with a value of the same kind and in range.",
+            )
+        result[key] = value
+    return result
+
+
+def _check(name: str, settings: TrainingSettings) -> None:
+    """Refuse before an hour of work, not after it."""
+    if not re.fullmatch(r"\w[\w .-]*", name) or name.endswith((" ", ".")):
+        raise InputError(
+            "prior_name",
+            f"A prior cannot be called {name!r}.",
+            "It becomes a file name: letters, digits, spaces, '_', '-' and '.' may stand in it, a letter or digit first.",
+            "Choose another name.",
+        )
+    architecture = ARCHITECTURES.get(settings.architecture)
+    try:
+        if architecture is None:
+            raise ValueError(f"there is no architecture {settings.architecture}, only {', '.join(ARCHITECTURES)}")
+        with torch.device("meta"):  # shapes only
+            architecture(**(settings.arguments or {}))
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        raise InputError(
+            "network_impossible",
+            "The network asked for cannot be made.",
+            f"Making {settings.architecture} of {settings.arguments or {}} fails: {' '.join(str(error).split())[:300]}.",
+            "Leave the arguments out, or see the architecture's own in engine/fields.",
+        ) from None
+
+
 def train_prior(
     dataset: Path,
     name: str,
@@ -191,6 +256,11 @@ def train_prior(
             f"Presets are: {', '.join(PRESETS)}.",
             "Choose one.",
         )
+    folder = runs / name
+    settings = replace(PRESETS[preset], **(overrides or {}))
+    _check(name, settings)
+    if not resume and (folder / "checkpoint.safetensors").exists():
+        raise run_exists(name)
     runs.mkdir(parents=True, exist_ok=True)
     rank, _, device = join_processes(device)
     library = load_library(dataset)
@@ -207,8 +277,6 @@ def train_prior(
     if rank == 0:
         wait_for_all()
     selection = select(library, records["done"] == 1)
-    folder = runs / name
-    settings = replace(PRESETS[preset], **(overrides or {}))
     if (folder / "settings.json").exists() and resume:
         # Its own settings; others asked for are refused by `train` where they would make it another run.
         saved = json.loads((folder / "settings.json").read_text(encoding="utf-8"))

@@ -34,6 +34,8 @@ from .. import losses
 from ..errors import Cancelled, InputError
 from ..fields import evidence as ev
 from ..fields.conditional import GridField, channels_last
+from ..fields.deepsdf import DeepSDF
+from ..priors.prior import Field
 from .batches import Batch, make_batch
 
 log = logging.getLogger(__name__)
@@ -42,9 +44,9 @@ log = logging.getLogger(__name__)
 @dataclass
 class TrainingSettings:
     """steps: optimiser steps in all (the learning rate's schedule spans them).  batch: shapes a step and process.
-    queries: points with distances a shape.  kl: weight of the code's divergence from N(0, 1).  skip_drop: how often the
-    decoder must do without the evidence's own features, so that codes alone suffice.  precision: 'float32' or
-    'bfloat16'.
+    queries: points with distances a shape.  kl: weight of the code's divergence from N(0, 1); for `deepsdf` of the
+    squared length of the codes.  sign: weight of the inside-outside cross-entropy.  skip_drop: how often the decoder
+    must do without the evidence's own features, so that codes alone suffice.  precision: 'float32' or 'bfloat16'.
     """
 
     architecture: str = "grid"
@@ -65,7 +67,9 @@ class TrainingSettings:
 
 PRESETS: dict[str, TrainingSettings] = {
     "cpu": TrainingSettings(),
-    "gpu": TrainingSettings(steps=60_000, batch=64, queries=4096, learning_rate=2e-3, compile=True),
+    "gpu": TrainingSettings(
+        arguments={"width": 32}, steps=60_000, batch=64, queries=4096, learning_rate=2e-3, compile=True
+    ),
 }
 
 
@@ -84,6 +88,7 @@ class Objective(nn.Module):
         encoded = self.field.encode(grid)
         mean, log_variance = encoded.mean.float(), encoded.log_variance.float()
         code = mean + noise * (0.5 * log_variance).exp()
+        assert encoded.skip16 is not None and encoded.skip32 is not None
         mask = keep[:, None, None, None, None].to(encoded.skip16.dtype)
         features = self.field.decode(code.to(encoded.mean.dtype), encoded.skip16 * mask, encoded.skip32 * mask)
         with torch.autocast(grid.device.type, enabled=False):
@@ -94,6 +99,31 @@ class Objective(nn.Module):
             kl = losses.gaussian_kl(mean, log_variance)
         loss = 10 * distance + self.settings.sign * sign + self.settings.kl * kl
         return loss, torch.stack([1000 * distance.detach(), sign.detach(), kl.detach()])
+
+
+class AutoDecoder(nn.Module):
+    """The loss of DeepSDF's auto-decoder (Park 2019, eq. 9): weights and one free code a shape, learnt together.
+
+    seats: how many shapes have a code.
+    """
+
+    def __init__(self, field: DeepSDF, settings: TrainingSettings, seats: int) -> None:
+        super().__init__()
+        self.field, self.settings = field, settings
+        self.codes = nn.Parameter(0.01 * torch.randn(seats, *field.code_shape))
+
+    def forward(
+        self, seats: Tensor, queries: Tensor, distances: Tensor, noise: Tensor, keep: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """seats: (B,) which code belongs to each shape. The rest as for `Objective`; noise and keep are not used."""
+        codes = self.codes[seats]
+        with torch.autocast(queries.device.type, enabled=False):
+            predicted = self.field.query(self.field.decode(codes), queries)
+        distance = losses.clamped_l1(predicted, distances)
+        length = codes.square().sum(1).mean()
+        loss = 10 * distance + self.settings.kl * length
+        sign = losses.sign_cross_entropy(predicted.detach(), distances)
+        return loss, torch.stack([1000 * distance.detach(), sign, length.detach()])
 
 
 def learning_rate(settings: TrainingSettings, step: int) -> float:
@@ -129,29 +159,46 @@ def wait_for_all() -> None:
         torch.distributed.barrier()
 
 
-class Run:
-    """The state of one training run, on one process of possibly several."""
+def run_exists(name: str) -> InputError:
+    return InputError(
+        "run_exists",
+        f"There is a training run called {name} already.",
+        "Its checkpoint would be overwritten.",
+        "Resume it with --resume, or choose another name.",
+    )
 
-    def __init__(self, folder: Path, settings: TrainingSettings, device: torch.device) -> None:
+
+class Run:
+    """The state of one training run, on one process of possibly several. seats: shapes to learn from."""
+
+    def __init__(self, folder: Path, settings: TrainingSettings, device: torch.device, seats: int = 1) -> None:
         self.folder, self.settings = folder, settings
         self.rank, self.world, self.device = join_processes(device)
         device = self.device
         torch.manual_seed(settings.seed)
-        if settings.architecture != "grid":
+        arguments = settings.arguments or {}
+        self.field: Field
+        self.module: Objective | AutoDecoder
+        if settings.architecture == "grid":
+            self.field = channels_last(GridField(**arguments).to(device))
+            self.module = Objective(self.field, settings)
+        elif settings.architecture == "deepsdf":
+            self.field = DeepSDF(**arguments).to(device)
+            self.module = AutoDecoder(self.field, settings, seats).to(device)
+        else:
             raise InputError(
                 "unknown_architecture",
                 f"There is no architecture called {settings.architecture}.",
-                "The trainer knows: grid.",
+                "The trainer knows: grid, deepsdf.",
                 "Choose one of these.",
             )
-        self.field = channels_last(GridField(**(settings.arguments or {})).to(device))
         self.average = {k: v.detach().clone() for k, v in self.field.state_dict().items()}
-        self.objective: nn.Module = Objective(self.field, settings)
+        self.objective: nn.Module = self.module
         if settings.compile:
             self.objective = torch.compile(self.objective)  # type: ignore[assignment]
         if self.world > 1:
             self.objective = nn.parallel.DistributedDataParallel(self.objective, find_unused_parameters=True)
-        self.optimiser = torch.optim.AdamW(self.field.parameters(), lr=settings.learning_rate, weight_decay=1e-4)
+        self.optimiser = torch.optim.AdamW(self.module.parameters(), lr=settings.learning_rate, weight_decay=1e-4)
         self.step = 0
         self.seconds = 0.0
 
@@ -162,13 +209,19 @@ class Run:
     def save(self) -> None:
         tensors = {f"weights.{k}": v for k, v in self.field.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.items()}
-        names = [k for k, _ in self.field.named_parameters()]
+        if isinstance(self.module, AutoDecoder):
+            tensors["codes"] = self.module.codes
+        names = self._parameter_names()
         for k, state in self.optimiser.state_dict()["state"].items():
             for part in ("exp_avg", "exp_avg_sq", "step"):
                 tensors[f"optimiser.{part}.{names[k]}"] = torch.as_tensor(state[part])
         _save(self.checkpoint, tensors, {
             "step": str(self.step), "seconds": str(self.seconds), "settings": json.dumps(asdict(self.settings)),
         })
+
+    def _parameter_names(self) -> list[str]:
+        """In the optimiser's order."""
+        return [k.removeprefix("field.") for k, _ in self.module.named_parameters()]
 
     def load(self) -> None:
         with safe_open(self.checkpoint, "pt", device=str(self.device)) as file:
@@ -186,8 +239,17 @@ class Run:
             )
         self.field.load_state_dict({k[8:]: v for k, v in tensors.items() if k.startswith("weights.")})
         self.average = {k[8:]: v for k, v in tensors.items() if k.startswith("average.")}
+        if isinstance(self.module, AutoDecoder):
+            if tensors["codes"].shape != self.module.codes.shape:
+                raise InputError(
+                    "run_differs",
+                    f"The run in {self.folder.name} cannot be resumed with these shapes.",
+                    f"It has codes for {len(tensors['codes'])} shapes, not for {len(self.module.codes)}.",
+                    "Resume with the library it was started with, or start a run under another name.",
+                )
+            self.module.codes.data.copy_(tensors["codes"])
         state = {}
-        for k, (name, _) in enumerate(self.field.named_parameters()):
+        for k, name in enumerate(self._parameter_names()):
             if f"optimiser.step.{name}" in tensors:
                 state[k] = {p: tensors[f"optimiser.{p}.{name}"] for p in ("exp_avg", "exp_avg_sq", "step")}
                 state[k]["step"] = state[k]["step"].cpu()
@@ -210,11 +272,19 @@ class Run:
         torch.distributed.broadcast(told, 0)
         return int(told.item())
 
-    def averaged_field(self) -> GridField:
+    def averaged_field(self) -> Field:
         """A copy of the field with the moving average of the weights, for validation and for the prior file."""
-        field = GridField(**self.field.arguments).to(self.device)
-        field.load_state_dict(self.average)
-        return channels_last(field.eval())
+        if isinstance(self.field, GridField):
+            field = GridField(**self.field.arguments).to(self.device)
+            field.load_state_dict(self.average)
+            return channels_last(field.eval())
+        assert isinstance(self.module, AutoDecoder)
+        reference = DeepSDF(**self.field.arguments).to(self.device)
+        reference.load_state_dict(self.average)
+        codes = self.module.codes.detach()
+        reference.code_mean.copy_(codes.mean(0))
+        reference.code_log_variance.copy_(codes.var(0).clamp(min=1e-8).log())
+        return reference.eval()
 
     def one_step(self, batch: Batch) -> NDArray[np.float64]:
         """One optimiser step; returns loss, distance (thousandths), sign, kl."""
@@ -225,18 +295,21 @@ class Run:
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True)
 
-        grid = ev.evidence_grid(
-            move(batch.points), move(batch.weights), move(batch.origins), move(batch.ray_weights),
-            self.field.resolution,
-        ).contiguous(memory_format=torch.channels_last_3d)
+        if isinstance(self.module, AutoDecoder):
+            given = move(batch.seats)
+        else:
+            given = ev.evidence_grid(
+                move(batch.points), move(batch.weights), move(batch.origins), move(batch.ray_weights),
+                self.field.resolution,
+            ).contiguous(memory_format=torch.channels_last_3d)
         generator = torch.Generator().manual_seed((s.seed * 1_000_003 + self.step) * 64 + self.rank)
         noise = move(torch.randn((len(batch.points), *self.field.code_shape), generator=generator))
         keep = move((torch.rand(len(batch.points), generator=generator) >= s.skip_drop).float())
         with torch.autocast(device.type, torch.bfloat16, enabled=s.precision == "bfloat16"):
-            loss, parts = self.objective(grid, move(batch.queries), move(batch.distances), noise, keep)
+            loss, parts = self.objective(given, move(batch.queries), move(batch.distances), noise, keep)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.field.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
         self.optimiser.step()
         self.step += 1
         decay = min(s.average, (1 + self.step) / (10 + self.step))
@@ -266,7 +339,7 @@ def train(
     *,
     device: torch.device,
     resume: bool = False,
-    validate: Callable[[GridField, int], dict[str, float]] | None = None,
+    validate: Callable[[Field, int], dict[str, float]] | None = None,
     validate_every: int = 1000,
     on_progress: Callable[[TrainingProgress], None] = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -277,15 +350,10 @@ def train(
     Raises Cancelled when should_stop() says so, after saving; InputError where the folder holds another run.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    run = Run(folder, settings, device)
+    run = Run(folder, settings, device, len(indices))
     if run.checkpoint.exists():
         if not resume:
-            raise InputError(
-                "run_exists",
-                f"There is a training run called {folder.name} already.",
-                "Its checkpoint would be overwritten.",
-                "Resume it with --resume, or choose another name.",
-            )
+            raise run_exists(folder.name)
         run.load()
     curves = folder / "curves.csv"
     if run.rank == 0:
@@ -298,7 +366,8 @@ def train(
     def prepare(step: int) -> Batch:
         with lock:  # one batch ahead, not one core more
             return make_batch(
-                records, indices, weights, settings.batch, settings.queries, [settings.seed, step, run.rank]
+                records, indices, weights, settings.batch, settings.queries, [settings.seed, step, run.rank],
+                augment=settings.architecture != "deepsdf",  # a seat's code can stand for one shape only
             )
 
     began, spent = time.monotonic(), run.seconds
