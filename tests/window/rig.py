@@ -13,7 +13,7 @@ Which Blender:
 Further:
   SHAPEWRIGHT_ENGINE_PYTHON   the engine's Python; default: .venv of this checkout.
   SHAPEWRIGHT_PRIORS          passed on to the engine: a folder whose priors come before the shipped ones.
-  SHAPEWRIGHT_WINDOW_SECONDS  the longest that the story may take; default: 2400.
+  SHAPEWRIGHT_WINDOW_SECONDS  the longest that the story may take; default: 3600.
 
 Nothing of a person's own Blender is read or changed: preferences and extensions go to a throwaway folder. Standard
 library only.
@@ -295,7 +295,7 @@ def run(folder: Path) -> dict[str, object]:
     for old in [*folder.glob("*.png"), *folder.glob("*.json"), *folder.glob("*.log")]:
         old.unlink()
     place = find_place()
-    limit = float(os.environ.get("SHAPEWRIGHT_WINDOW_SECONDS") or 2400)
+    limit = float(os.environ.get("SHAPEWRIGHT_WINDOW_SECONDS") or 3600)
     began = time.monotonic()
     # Blanks and letters that no code page has all of, on purpose.
     scratch = Path(tempfile.mkdtemp(prefix="shapewright window ščž 形 "))

@@ -27,7 +27,7 @@ EXAMPLES = Path(os.environ["STORY_ROOT"]) / "examples"
 SCREENSHOTS = os.environ.get("STORY_SCREENSHOTS", "blender")
 TAB = "Shapewright"
 TICK_S = 0.02
-PATIENCE_S = 900.0
+PATIENCE_S = 1800.0
 """For anything that the engine does: a busy machine is slow, and nothing here is a test of speed."""
 
 FACTS = {}
