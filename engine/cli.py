@@ -102,6 +102,28 @@ def _parser() -> argparse.ArgumentParser:
     complete.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
     complete.set_defaults(run=_complete)
 
+    train = commands.add_parser(
+        "train",
+        parents=[common],
+        help="learn a prior from a folder of meshes",
+        description="Learn a prior from a shape library: a folder of meshes (a subfolder a class), or one with an "
+        "index.tsv. Killed at any moment it goes on with --resume. More processes or machines: torchrun.",
+    )
+    train.add_argument("dataset", type=Path, metavar="DATASET", help="the folder of meshes")
+    train.add_argument("--name", required=True, help="what the prior and its run are called")
+    train.add_argument("--preset", choices=("cpu", "gpu"), default="cpu", help="default: cpu")
+    train.add_argument("--minutes", type=_positive, metavar="M", help="as many steps as fit, instead of the preset's")
+    train.add_argument("--resume", action="store_true", help="go on with the run of this name, if there is one")
+    train.add_argument("--device", choices=DEVICES, default="auto", help="default: auto")
+    train.add_argument("--output", type=Path, metavar="FILE", help="default: NAME.safetensors among the user's priors")
+    train.add_argument("--runs", type=Path, metavar="FOLDER", help="for checkpoints (default: runs/ among the priors)")
+    train.add_argument("--workers", type=_count, metavar="N", help="processes that prepare shapes (default: cores)")
+    train.add_argument("--pose-steps", type=_count, default=3000, metavar="N", help="of the pose network (3000)")
+    train.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="a setting of the training"
+    )
+    train.set_defaults(run=_train)
+
     priors = commands.add_parser("priors", parents=[common], help="list, show or verify priors")
     actions = priors.add_subparsers(dest="action", metavar="ACTION", parser_class=_Parser)
     listing = actions.add_parser("list", parents=[common], help="the installed priors")
@@ -155,6 +177,13 @@ def _join_signed(arguments: list[str]) -> list[str]:
 def _positive(text: str) -> float:
     value = float(text)
     if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
     return value
 
@@ -326,6 +355,111 @@ def _stop_on_interrupt() -> Any:
         yield asked.is_set
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+# --------------------------------------------------------------------------------------------------------------- train
+
+
+def _train(options: argparse.Namespace) -> int:
+    import os
+
+    from .device import resolve_device
+    from .priors.registry import SUFFIX, read_card, sha256, user_folder
+    from .training.prior_training import parse_overrides, train_prior
+
+    began = time.perf_counter()
+    overrides = parse_overrides(options.overrides)
+    runs = options.runs or user_folder() / "runs"
+    output = options.output or user_folder() / f"{options.name}{SUFFIX}"
+    if output.suffix != SUFFIX:
+        raise InputError(
+            "output_format",
+            f"The output '{output.name}' cannot be written.",
+            f"Its suffix is {output.suffix!r}; a prior is a {SUFFIX} file.",
+            f"Name it NAME{SUFFIX}.",
+        )
+    if output.exists() and not options.resume:
+        raise InputError(
+            "output_exists",
+            f"The prior '{output.name}' is there already.",
+            f"{output} would be overwritten.",
+            "Choose another name or --output, go on with its run (--resume), or remove the file.",
+        )
+    first = int(os.environ.get("RANK", 0)) == 0  # of the processes that torchrun started
+    show = _TrainingLine()
+    try:
+        with _stop_on_interrupt() as should_stop:
+            train_prior(
+                options.dataset,
+                options.name,
+                preset=options.preset,
+                output=output,
+                runs=runs,
+                resume=options.resume,
+                overrides=overrides,
+                pose_steps=options.pose_steps,
+                minutes=options.minutes,
+                workers=options.workers or os.cpu_count() or 1,
+                device=resolve_device(options.device),
+                on_progress=show if first else lambda *state: None,
+                should_stop=should_stop,
+            )
+    except Cancelled:
+        show.end()
+        remedy = f"What was done is kept in {runs}; the same command with --resume goes on there."
+        return _report(EngineError("cancelled", "Cancelled.", "You asked for it.", remedy), options.json, CANCELLED)
+    show.end()
+    if not first:
+        return DONE
+    card = read_card(str(output))
+    report = {
+        "prior": {"name": card["name"], "version": card["version"], "sha256": sha256(output)},
+        "output": str(output.absolute()),
+        "run": str((runs / options.name).absolute()),
+        "classes": card["class_counts"],
+        "training": card["training"],
+        "validation": show.validation,
+        "seconds": time.perf_counter() - began,
+    }
+    if options.json:
+        print(json.dumps(report))
+    else:
+        print(f"Wrote {report['output']}")
+        print(f"Learnt from {card['training']['shapes']} shapes in {card['training']['steps']} steps")
+        if show.validation:
+            print("Held-out shapes: " + ", ".join(f"{key} {value:.3f}" for key, value in show.validation.items()))
+    return DONE
+
+
+class _TrainingLine:
+    """Training's progress on standard error: in place on a terminal, a line every ten seconds elsewhere."""
+
+    def __init__(self) -> None:
+        self._line = _ProgressLine()
+        self._terminal = sys.stderr.isatty()
+        self._stage, self._next = "", 0.0
+        self.validation: dict[str, float] | None = None
+
+    def __call__(self, stage: str, fraction: float, left: float | None, state: Any) -> None:
+        text = stage
+        if state is not None:
+            text += f", step {state.step} of {state.steps}, loss {state.loss:.4g}"
+            self.validation = state.validation or self.validation
+            if self.validation:
+                text += "".join(f", {key} {value:.3f}" for key, value in self.validation.items())
+        if self._terminal:
+            from .jobs.types import Progress
+
+            self._line(Progress(text, fraction, left))
+            return
+        measured = state is not None and state.validation is not None
+        if stage != self._stage or measured or time.monotonic() >= self._next or fraction >= 1:
+            duration = "" if left is None else f", {left:.0f} s left"
+            print(f"{100 * fraction:3.0f} %  {text}{duration}", file=sys.stderr, flush=True)
+            self._stage, self._next = stage, time.monotonic() + 10
+
+    def end(self) -> None:
+        self._line.end()
 
 
 # -------------------------------------------------------------------------------------------------------------- priors

@@ -207,7 +207,7 @@ def _check(name: str, settings: TrainingSettings) -> None:
         raise InputError(
             "prior_name",
             f"A prior cannot be called {name!r}.",
-            "It becomes a file name: letters, digits, spaces, '_', '-' and '.' may stand in it, a letter or digit first.",
+            "It becomes a file name: letters, digits, spaces, '_', '-' and '.', a letter or digit first.",
             "Choose another name.",
         )
     architecture = ARCHITECTURES.get(settings.architecture)
@@ -220,7 +220,7 @@ def _check(name: str, settings: TrainingSettings) -> None:
         raise InputError(
             "network_impossible",
             "The network asked for cannot be made.",
-            f"Making {settings.architecture} of {settings.arguments or {}} fails: {' '.join(str(error).split())[:300]}.",
+            f"{settings.architecture} with {settings.arguments or {}}: {' '.join(str(error).split())[:300]}.",
             "Leave the arguments out, or see the architecture's own in engine/fields.",
         ) from None
 
