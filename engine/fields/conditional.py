@@ -75,7 +75,7 @@ class GridField(nn.Module):
     """
 
     name = "grid"
-    optimiser_steps, optimiser_rate = 24, 0.05
+    optimiser_steps, optimiser_rate = 10, 0.02
     """For completion: steps on the code, and how far a step may go (in units of the code)."""
 
     def __init__(self, code_channels: int = 16, width: int = 16, hidden: int = 32, resolution: int = 32) -> None:

@@ -44,9 +44,9 @@ class CompletionSettings:
     learning_rate: float | None = None
     surface: float = 1.0
     normal: float = 0.02
-    eikonal: float = 0.01
+    eikonal: float = 0.003
     empty: float = 1.0
-    latent: float = 1e-3
+    latent: float = 0.01
     refine: bool = True
     symmetry: bool = True
     noise: float | None = None
