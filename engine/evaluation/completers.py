@@ -1,0 +1,56 @@
+"""The completers that the protocol judges: the product itself, through the job a user would run, and the prior's mean."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+import torch
+
+from .. import __version__
+from ..geometry.clouds import PointCloud
+from ..geometry.meshes import Mesh
+from ..jobs.complete import run_complete
+from ..jobs.types import Align, CompleteRequest, JobArrays, JobCallbacks
+from ..meshing import extract_sparse
+from ..priors.prior import load_prior
+from .completion import Completer
+
+
+def product(prior: str, align: Align, resolution: int, device: str, seed: int = 0) -> tuple[str, Completer]:
+    """(fingerprint, completer): Complete Shape as the command line and Blender run it, points and viewpoint given."""
+    loaded = load_prior(prior, device)
+
+    def complete(cloud: PointCloud) -> Mesh:
+        viewpoint = None
+        if cloud.viewpoint is not None:
+            x, y, z = (float(c) for c in cloud.viewpoint)
+            viewpoint = (x, y, z)
+        request = CompleteRequest(
+            prior=prior, align=align, viewpoint=viewpoint, resolution=resolution, seed=seed, device=device
+        )
+        return run_complete(request, JobArrays(cloud.points), JobCallbacks()).meshes[0]
+
+    settings = [__version__, loaded.sha256, align, resolution, seed]
+    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16], complete
+
+
+def mean_shape(prior: str, resolution: int, device: str) -> tuple[str, Completer]:
+    """(fingerprint, completer): the shape of the code 0 without any evidence, whatever the scan."""
+    loaded = load_prior(prior, device)
+
+    def field(points: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return loaded.field.query(features, points[None])[0]
+
+    code = torch.zeros(1, *loaded.field.code_shape, device=loaded.device)
+    with torch.no_grad():
+        features = loaded.field.decode(code)
+    # Without evidence there may be no zero at all; the mean shape is then where the field is lowest.
+    probe = torch.as_tensor(
+        np.random.default_rng(0).uniform(-0.5, 0.5, (20_000, 3)), dtype=torch.float32, device=loaded.device
+    )
+    level = max(0.0, float(field(probe).quantile(0.02)))
+    mesh = extract_sparse(lambda points: field(points) - level, resolution, device=loaded.device, lipschitz=1.5).mesh
+    return f"{loaded.sha256[:16]}-{resolution}", lambda cloud: mesh
