@@ -137,7 +137,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--classes", metavar="A,B,...", help="default: all that priors learn")
     evaluate.add_argument("--sources", metavar="A,B,...", help="parts of the library (default: all)")
     evaluate.add_argument("--align", choices=("none", "scale", "similarity"), default="none", help="default: none")
-    evaluate.add_argument("--pose", choices=("canonical", "free"), default="canonical", help="free: random yaw and scale")
+    evaluate.add_argument(
+        "--pose", choices=("canonical", "free"), default="canonical", help="free: random yaw, scale and place"
+    )
     evaluate.add_argument("--views", type=_count, default=1, metavar="N", help="scans a shape (default: 1)")
     evaluate.add_argument("--noise", type=float, default=0.0, metavar="S", help="of the scans, longest side 1")
     evaluate.add_argument("--limit", type=_count, metavar="N", help="at most so many shapes")

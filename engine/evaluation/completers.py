@@ -1,4 +1,4 @@
-"""The completers that the protocol judges: the product itself, through the job a user would run, and the prior's mean."""
+"""The completers that the protocol judges: the product itself, through the job a user runs, and the prior's mean."""
 
 from __future__ import annotations
 
