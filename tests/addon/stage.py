@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 
 
-def step_until(running: Any, condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+def step_until(running: Any, condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
     """Steps the session as its timer would, until the condition holds."""
     deadline = time.monotonic() + timeout_s
     while not condition():

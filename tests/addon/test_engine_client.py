@@ -28,7 +28,7 @@ def serve(addon: SimpleNamespace) -> Iterator[Callable[..., tuple[EmulatedEngine
         engine.stop()
 
 
-def follow(thread: Any, timeout_s: float = 10.0) -> list[Any]:
+def follow(thread: Any, timeout_s: float = 60.0) -> list[Any]:
     """All updates of a job until its end."""
     assert thread.join(timeout_s), "the job's thread did not end"
     updates = []

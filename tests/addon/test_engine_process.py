@@ -14,7 +14,7 @@ import pytest
 from stage import HERE, ROOT
 
 
-def await_state(engine: Any, *states: str, timeout_s: float = 20.0) -> str:
+def await_state(engine: Any, *states: str, timeout_s: float = 60.0) -> str:
     deadline = time.monotonic() + timeout_s
     while engine.poll() not in states:
         assert time.monotonic() < deadline, f"still {engine.state}: {engine.problem}"

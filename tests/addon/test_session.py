@@ -50,7 +50,7 @@ def test_a_whole_job(addon, emulated):
     obj.location, obj.scale, obj.rotation_euler = (10, -5, 2), (2, 0.5, 1), Euler((0, 0, 0.5))
     bpy.context.view_layer.update()
     source_points = np.array([obj.matrix_world @ v.co for v in obj.data.vertices])
-    job = running.wait(start(addon, running, obj), 20)
+    job = running.wait(start(addon, running, obj), 60)
     assert job.state == "done", job.problem
     (result,) = job.results
     assert result.name == "Chair Complete" == result.data.name
@@ -65,7 +65,7 @@ def test_a_whole_job(addon, emulated):
 
 def test_the_result_says_how_it_was_made(addon, emulated):
     running = emulated()
-    job = running.wait(start(addon, running, add_points(BOX, "Chair"), resolution=96), 20)
+    job = running.wait(start(addon, running, add_points(BOX, "Chair"), resolution=96), 60)
     result = job.results[0]
     assert result["shapewright_prior"] == "household" and result["shapewright_prior_hash"] == "cafe"
     assert result["shapewright_seed"] == 7 and result["shapewright_engine_version"] == "9.9.9"
@@ -84,7 +84,7 @@ def test_the_preview_is_one_object_updated_in_place(addon, emulated):
     step_until(running, lambda: job.previews_shown >= 4)
     assert job.writer.preview.find(bpy.data.objects).session_uid == uid
     assert len(bpy.data.meshes) == meshes
-    running.wait(job, 20)
+    running.wait(job, 60)
     assert job.results[0].session_uid == uid, "the preview becomes the result"
 
 
@@ -92,13 +92,13 @@ def test_every_job_gets_its_own_result_and_nothing_is_overwritten(addon, emulate
     running = emulated()
     obj = add_points(BOX)
     for _ in range(3):
-        assert running.wait(start(addon, running, obj), 20).state == "done"
+        assert running.wait(start(addon, running, obj), 60).state == "done"
     assert census()["objects"] == {"Scan", "Scan Complete", "Scan Complete.001", "Scan Complete.002"}
 
 
 def test_further_hypotheses_come_hidden(addon, emulated):
     running = emulated(meshes=3)
-    job = running.wait(start(addon, running, add_points(BOX)), 20)
+    job = running.wait(start(addon, running, add_points(BOX)), 60)
     assert [obj.hide_get() for obj in job.results] == [False, True, True]
     assert [obj["shapewright_hypothesis"] for obj in job.results] == [0, 1, 2]
 
@@ -109,7 +109,7 @@ def test_align_none_places_the_result_in_the_objects_frame(addon, emulated):
     parent.scale = (1, 3, 1)
     obj = add_points(BOX)
     obj.parent, obj.rotation_euler, obj.location = parent, Euler((0.4, 0.2, 0.9)), (3, 4, 5)
-    job = running.wait(start(addon, running, obj, align="none"), 20)
+    job = running.wait(start(addon, running, obj, align="none"), 60)
     result = job.results[0]
     corners = np.array([result.matrix_world @ v.co for v in result.data.vertices])
     # what came back is the box of the local coordinates: each of its corners must lie where the source's frame puts it
@@ -159,11 +159,11 @@ def test_a_failure_leaves_the_scene_as_it_was_and_the_next_job_works(addon, emul
     running = emulated(fail_at=3)
     obj = add_points(BOX)
     before = census()
-    job = running.wait(start(addon, running, obj), 20)
+    job = running.wait(start(addon, running, obj), 60)
     assert job.state == "failed" and job.problem.what == "It failed." and census() == before
     running.engine.stop(wait=True)
     monkeypatch.setenv("EMULATED_ENGINE", "{}")
-    assert running.wait(start(addon, running, obj), 20).state == "done"
+    assert running.wait(start(addon, running, obj), 60).state == "done"
 
 
 @pytest.mark.parametrize("fault", [{"garbage_mesh": True}, {"garbage_event": True}, {"empty_mesh": True}])
@@ -171,7 +171,7 @@ def test_nonsense_from_the_engine_fails_the_job_cleanly(addon, emulated, fault):
     running = emulated(**fault)
     obj = add_points(BOX)
     before = census()
-    job = running.wait(start(addon, running, obj), 20)
+    job = running.wait(start(addon, running, obj), 60)
     assert job.state == "failed" and job.problem.remedy and census() == before
 
 
@@ -179,24 +179,24 @@ def test_an_engine_dying_in_the_middle_fails_the_job_with_its_last_words(addon, 
     running = emulated(die_at=3, step_s=0.05)
     obj = add_points(BOX)
     before = census()
-    job = running.wait(start(addon, running, obj), 20)
+    job = running.wait(start(addon, running, obj), 60)
     assert job.state == "failed" and job.problem.code == "engine_died"
     assert "fatal error, as told" in job.problem.why and "7" in job.problem.why
     assert census() == before
     monkeypatch.setenv("EMULATED_ENGINE", "{}")
-    assert running.wait(start(addon, running, obj), 20).state == "done", "the next job starts another engine"
+    assert running.wait(start(addon, running, obj), 60).state == "done", "the next job starts another engine"
 
 
 def test_another_protocol_fails_the_job_and_names_both(addon, emulated):
     running = emulated(protocol="3.0")
-    job = running.wait(start(addon, running, add_points(BOX)), 20)
+    job = running.wait(start(addon, running, add_points(BOX)), 60)
     assert job.problem.code == "protocol_mismatch" and "3.0" in job.problem.why
 
 
 def test_no_engine_at_all_fails_the_job_with_the_way_to_get_one(addon, empty_scene, tmp_path):
     running = addon.session.current()
     running.engine.preferred_python = str(tmp_path / "nowhere")
-    job = running.wait(start(addon, running, add_points(BOX)), 20)
+    job = running.wait(start(addon, running, add_points(BOX)), 60)
     assert job.problem.code == "engine_not_found" and job.problem.remedy
 
 
@@ -234,8 +234,8 @@ def test_two_jobs_wait_for_each_other_and_both_end(addon, emulated):
     first, second = (start(addon, running, add_points(BOX, name)) for name in ("One", "Two"))
     step_until(running, lambda: first.state == "running")
     assert second.state in ("starting_engine", "queued")
-    running.wait(first, 20)
-    running.wait(second, 20)
+    running.wait(first, 60)
+    running.wait(second, 60)
     assert (first.state, second.state) == ("done", "done")
     assert [job.results[0].name for job in (first, second)] == ["One Complete", "Two Complete"]
 
@@ -258,7 +258,7 @@ def test_one_undo_takes_the_result_away_and_one_redo_brings_it_back(addon, emula
     running = emulated()
     obj = add_points(BOX)
     bpy.ops.ed.undo_push(message="Before")
-    running.wait(start(addon, running, obj), 20)
+    running.wait(start(addon, running, obj), 60)
     assert "Scan Complete" in bpy.data.objects
     bpy.ops.ed.undo()
     assert set(bpy.data.objects.keys()) == {"Scan"}
@@ -277,7 +277,7 @@ def test_undo_during_a_job_neither_crashes_nor_stops_it(addon, emulated):
     step_until(running, lambda: job.previews_shown >= 2)
     bpy.ops.ed.undo()
     step_until(running, lambda: job.previews_shown >= 4)
-    running.wait(job, 20)
+    running.wait(job, 60)
     assert job.state == "done"
     assert set(bpy.data.objects.keys()) == {"Scan", "Scan Complete"}
 
@@ -297,7 +297,7 @@ def test_undo_and_redo_during_a_job_leave_one_preview_and_none_at_the_end(addon,
     shown = job.previews_shown
     step_until(running, lambda: job.previews_shown > shown)
     assert sum(addon.scene.PREVIEW_PROPERTY in o for o in bpy.data.objects) == 1
-    running.wait(job, 20)
+    running.wait(job, 60)
     assert set(bpy.data.objects.keys()) == {"Scan", "Scan Complete"}
 
 
@@ -325,7 +325,7 @@ def test_a_source_deleted_meanwhile_does_not_matter(addon, emulated):
     job = start(addon, running, obj)
     step_until(running, lambda: job.state == "running")
     bpy.data.objects.remove(obj)
-    running.wait(job, 20)
+    running.wait(job, 60)
     assert job.state == "done" and job.results[0].users_collection[0].name == home
 
 
@@ -335,7 +335,7 @@ def test_a_source_renamed_meanwhile_gives_its_new_name(addon, emulated):
     job = start(addon, running, obj)
     step_until(running, lambda: job.state == "running")
     obj.name = "Renamed"
-    running.wait(job, 20)
+    running.wait(job, 60)
     assert job.results[0].name == "Renamed Complete"
 
 
@@ -401,14 +401,14 @@ def test_finished_jobs_are_not_kept_for_ever(addon, emulated):
     running = emulated(preview_at=[])
     obj = add_points(BOX)
     for _ in range(addon.session.KEEP_FINISHED + 4):
-        running.wait(start(addon, running, obj), 20)
+        running.wait(start(addon, running, obj), 60)
     assert len(running.jobs) <= addon.session.KEEP_FINISHED + 1
     assert all(job.thread is None or job.thread.join(5) for job in running.jobs)
 
 
 def test_the_engines_log_is_where_the_session_says(addon, emulated):
     running = emulated()
-    running.wait(start(addon, running, add_points(BOX)), 20)
+    running.wait(start(addon, running, add_points(BOX)), 60)
     assert Path(running.engine.log_path).is_file()
 
 
