@@ -39,10 +39,13 @@ def note(what, value=None):
     LOG["steps"].append([round(time.monotonic() - START, 2), what, value])
 
 
+def addon():
+    return next(found for found in bpy.context.preferences.addons if found.module.endswith(".shapewright"))
+
+
 def running():
     """The add-on's session."""
-    name = next(addon.module for addon in bpy.context.preferences.addons if addon.module.endswith(".shapewright"))
-    return importlib.import_module(f"{name}.session").current()
+    return importlib.import_module(f"{addon().module}.session").current()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -92,6 +95,8 @@ class Watch:
 
 
 WATCH = Watch()
+EVERY_TICK = []
+"""Functions to call in each tick, whatever the story is just doing: what comes and goes by itself is not missed."""
 STEPS = {"count": 0, "longest_seconds": 0.0, "longest_processor_seconds": 0.0, "at": ""}
 
 
@@ -214,14 +219,18 @@ def find_button(wanted, across=0.72):
     return places[0]
 
 
-def screenshot(name):
-    """What a person sees: nothing is redrawn for it."""
-    if SCREENSHOTS == "import":  # Blender's own come out black under Xvfb: ask the X server
-        subprocess.run(["import", "-window", "root", str(OUT / name)], check=True)
-    else:
+def screenshot(name, wait=True):
+    """What a person sees: nothing is redrawn for it. wait: else the process that takes it is returned."""
+    note("screenshot", name)
+    if SCREENSHOTS != "import":
         with in_view():
             bpy.ops.screen.screenshot(filepath=str(OUT / name), check_existing=False)
-    note("screenshot", name)
+        return None
+    # Blender's own come out black under Xvfb: ask the X server.
+    taking = subprocess.Popen(["import", "-window", "root", str(OUT / name)])
+    if wait:
+        taking.wait()
+    return taking
 
 
 def scene_state():
@@ -351,6 +360,7 @@ def set_the_stage():
     bpy.context.scene.collection.objects.link(camera)
     bpy.context.scene.camera = camera
     bpy.context.scene.shapewright.viewpoint = "CAMERA"
+    addon().preferences.device = "cpu"  # on a fast one a person sees no preview grow, and neither would we
     select("chair_scan")
     yield from pause()
     view3d()[1].spaces.active.region_3d.view_rotation = Euler((1.2, 0.0, 0.6)).to_quaternion()
@@ -382,7 +392,7 @@ def open_tab():
 def rest():
     """The pauses of a window that is redrawn while no job runs, to compare with."""
     WATCH.chapter = "no job"
-    for _ in range(100):
+    for _ in range(40):
         view3d()[1].tag_redraw()
         yield
     WATCH.chapter = None
@@ -399,37 +409,33 @@ def complete_the_chair():
     clicked = time.monotonic()
     yield from click(place)
     session = running()
-    yield from until(lambda: session.jobs, "a job after the click", 10)
+    yield from until(lambda: session.jobs, "a job after the click", 60)
     job = session.jobs[-1]
     facts = FACTS["chair"] = {"faces_of_previews": [], "stages": [], "fractions": [], "states": []}
-    # The whole is waited for with open eyes: each preview, each stage, and the panel with its bar and Cancel.
-    deadline = time.monotonic() + PATIENCE_S
-    WATCH.chapter = "job"
-    longest = 0.0
-    while not job.finished:
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"The job is not finished: {job.state}, {job.stage}")
-        for key, value in (("stages", job.stage), ("states", job.state), ("fractions", round(job.fraction, 3))):
+
+    def look():
+        told = {"stages": job.stage, "states": job.state, "fractions": round(job.fraction, 3)}
+        for count in previews().values():
+            told["faces_of_previews"] = count
+        for key, value in told.items():
             if not facts[key] or facts[key][-1] != value:
                 facts[key].append(value)
-        if session.longest_step_seconds > longest:
-            longest = session.longest_step_seconds
-            note("longest step so far", [round(longest, 4), job.stage])
-        seen = previews()
-        if seen:
-            (count,) = seen.values()
-            if not facts["faces_of_previews"] or facts["faces_of_previews"][-1] != count:
-                facts["faces_of_previews"].append(count)
-                if len(facts["faces_of_previews"]) == 1:
-                    facts["first_preview_seconds"] = round(time.monotonic() - clicked, 2)
-                    facts["cancel_button"] = bool((yield from find_buttons("shapewright.cancel_job")))
-                    yield from pause(3)
-                    screenshot("3_first_preview.png")
-                elif "running" not in facts:
-                    facts["running"] = True
-                    yield from pause(3)
-                    screenshot("4_preview_grown.png")
-        yield
+                if key in ("stages", "faces_of_previews"):
+                    note(key, value)
+
+    EVERY_TICK.append(look)
+    WATCH.chapter = "job"
+    taken = []
+    for number, name in ((1, "3_first_preview.png"), (2, "4_preview_grown.png")):
+        yield from until(lambda number=number: len(facts["faces_of_previews"]) >= number or job.finished, name)
+        facts.setdefault("first_preview_seconds", round(time.monotonic() - clicked, 2))
+        yield from pause(3)
+        taken.append(screenshot(name, wait=False))
+    yield from until(lambda: job.finished, "the end of the job")
+    EVERY_TICK.remove(look)
+    look()
+    for picture in filter(None, taken):
+        picture.wait()
     WATCH.chapter = None
     facts["state"] = job.state
     facts["problem"] = job.problem.as_dict() if job.problem else None
@@ -487,22 +493,23 @@ def clear_list():
         count = len(session.jobs)
         # The cross stands at the right edge of the job's box.
         yield from click((yield from find_button("shapewright.cancel_job", across=0.82)))
-        yield from until(lambda count=count: len(session.jobs) < count, "the dismissed job's leaving the list", 10)
+        yield from until(lambda count=count: len(session.jobs) < count, "the dismissed job's leaving the list", 60)
 
 
 def cancel_by_click():
     select("chair_scan")
     settings = bpy.context.scene.shapewright
-    settings.resolution, settings.hypotheses, settings.seed = 256, 4, 7
+    settings.resolution, settings.hypotheses, settings.seed = 256, 8, 7
     yield from pause()
     before = scene_state()
     session = running()
     yield from click((yield from find_button("shapewright.complete_shape")))
-    yield from until(lambda: session.active, "a job after the click", 10)
+    yield from until(lambda: session.active, "a job after the click", 60)
     job = session.active[-1]
     yield from until(lambda: previews() or job.finished, "a preview to cancel at")
     facts = FACTS["cancel"] = {"previews_before": previews(), "state_before": job.state}
     place = yield from find_button("shapewright.cancel_job")
+    facts["fraction"] = job.fraction
     screenshot("7_before_cancel.png")
     facts["still_running_at_click"] = not job.finished
     yield from click(place)
@@ -530,7 +537,7 @@ def fail():
     before = scene_state()
     session = running()
     yield from click((yield from find_button("shapewright.complete_shape")))
-    yield from until(lambda: session.jobs, "a job after the click", 10)
+    yield from until(lambda: session.jobs, "a job after the click", 60)
     job = session.jobs[-1]
     yield from until(lambda: job.finished, "the end of the failing job")
     FACTS["failure"] = {
@@ -552,16 +559,16 @@ def two_jobs():
     session = running()
     facts = FACTS["two"] = {}
     button = yield from find_button("shapewright.complete_shape")
-    settings.resolution, settings.hypotheses = 256, 4
+    settings.resolution, settings.hypotheses = 256, 8
     select("chair_scan")
     yield from pause()
     yield from click(button)
-    yield from until(lambda: len(session.active) == 1, "the first job", 10)
+    yield from until(lambda: len(session.active) == 1, "the first job", 60)
     settings.resolution, settings.hypotheses, settings.viewpoint = 48, 1, "NONE"
     select("table_scan")
     yield from pause()
     yield from click((yield from find_button("shapewright.complete_shape")))
-    yield from until(lambda: len(session.active) == 2, "the second job", 10)
+    yield from until(lambda: len(session.active) == 2, "the second job", 60)
     first, second = session.active
     yield from until(lambda: first.state == "running" and second.state == "queued", "one running and one queued job")
     places = yield from find_buttons("shapewright.cancel_job", 2)
@@ -604,6 +611,8 @@ STORY = story()
 def tick():
     WATCH.enter()
     try:
+        for look in list(EVERY_TICK):
+            look()
         next(STORY)
         WATCH.leave()
         return TICK_S

@@ -98,9 +98,8 @@ def test_previews_appear_and_grow(facts):
     assert max(counts) > counts[0] and counts[-1] == max(counts)
 
 
-def test_the_panel_shows_progress_and_cancel(facts):
+def test_the_job_tells_how_it_goes_on(facts):
     chair = facts["chair"]
-    assert chair["cancel_button"]
     assert "running" in chair["states"] and len(chair["stages"]) >= 4
     assert chair["fractions"] == sorted(chair["fractions"]) and chair["fractions"][-1] == 1
 
@@ -156,6 +155,7 @@ def test_one_undo_takes_the_result_back_and_redo_brings_it_again(facts):
 
 def test_cancel_leaves_the_scene_as_it_was(facts):
     cancel = facts["cancel"]
+    assert 0 < cancel["fraction"] < 1
     assert cancel["still_running_at_click"] and cancel["previews_before"]
     assert cancel["state"] == "cancelled" and not cancel["previews_at_once"]
     assert cancel["scene_as_before"], (cancel.get("before"), cancel.get("after"))
