@@ -255,12 +255,17 @@ def scene_state():
     }
 
 
-def box_of(obj):
-    """[lowest corner, highest corner] of a mesh object in the world."""
+def points_of(obj):
+    """(N, 3) vertices of a mesh object in the world."""
     points = np.empty(3 * len(obj.data.vertices), np.float32)
     obj.data.vertices.foreach_get("co", points)
     matrix = np.array(obj.matrix_world)
-    points = points.reshape(-1, 3) @ matrix[:3, :3].T + matrix[:3, 3]
+    return points.reshape(-1, 3) @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+def box_of(obj):
+    """[lowest corner, highest corner] of a mesh object in the world."""
+    points = points_of(obj)
     return [points.min(0).round(5).tolist(), points.max(0).round(5).tolist()]
 
 
@@ -290,14 +295,10 @@ def mesh_facts(obj):
 def agreement(result, scan, eye):
     """How the result's surface lies to what was seen: distances of the scan's points to it, and the part of the sight
     lines that it blocks well before the point that was seen at their end."""
-    to_world = np.array(result.matrix_world)
-    vertices = np.empty(3 * len(result.data.vertices), np.float32)
-    result.data.vertices.foreach_get("co", vertices)
-    vertices = vertices.reshape(-1, 3) @ to_world[:3, :3].T + to_world[:3, 3]
-    tree = BVHTree.FromPolygons(vertices.tolist(), [tuple(face.vertices) for face in result.data.polygons])
-    points = [
-        scan.matrix_world @ vertex.co for vertex in scan.data.vertices[:: max(len(scan.data.vertices) // 2000, 1)]
-    ]
+    faces = [tuple(face.vertices) for face in result.data.polygons]
+    tree = BVHTree.FromPolygons(points_of(result).tolist(), faces)
+    points = points_of(scan)
+    points = [Vector(point) for point in points[:: max(len(points) // 2000, 1)].tolist()]
     distances = sorted(tree.find_nearest(point)[3] for point in points)
     blocked = 0
     for point in points:
