@@ -74,7 +74,8 @@ def test_a_job_brings_its_states_in_order_and_its_mesh(addon, serve):
 def test_every_mesh_of_several_hypotheses_comes_best_first(addon, serve):
     engine, client = serve(meshes=3)
     assert len(run(addon, client)[-1].meshes) == 3
-    assert [path.rsplit("/", 1)[1] for _, path in engine.log if "/meshes/" in path][-3:] == ["100", "101", "102"]
+    fetched = [int(path.rsplit("/", 1)[1]) for _, path in engine.log if "/meshes/" in path]
+    assert [number for number in fetched if number >= 100] == [100, 101, 102]  # a preview may still come in between
 
 
 def test_another_major_protocol_is_refused_and_both_are_named(addon, serve):

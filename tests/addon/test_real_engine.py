@@ -16,6 +16,10 @@ from mathutils.bvhtree import BVHTree
 from stage import ROOT, add_points, step_until
 
 
+PATIENCE_S = 300.0
+"""The first job waits for the engine to import torch, which a busy machine makes slow."""
+
+
 def selftest(addon: Any, running: Any, **request: Any) -> Any:
     asked = {"kind": "selftest", "resolution": 48, "device": "cpu", **request}
     return running.submit(addon.session.Job("Self-test", asked))
@@ -31,7 +35,7 @@ def test_the_engine_starts_and_its_test_passes(real_engine):
 def test_two_jobs_queue_and_each_is_cancelled_alone(addon, real_engine):
     long = {"steps": 2000, "step_seconds": 0.05}
     first, second, third = (selftest(addon, real_engine, **asked) for asked in (long, long, {}))
-    step_until(real_engine, lambda: first.stage == "Waiting", 60)
+    step_until(real_engine, lambda: first.stage == "Waiting", PATIENCE_S)
     assert second.state == "queued"
     real_engine.cancel(second)
     step_until(real_engine, lambda: second.finished)
@@ -39,7 +43,7 @@ def test_two_jobs_queue_and_each_is_cancelled_alone(addon, real_engine):
     real_engine.cancel(first)
     step_until(real_engine, lambda: first.finished)
     assert first.state == "cancelled"
-    assert real_engine.wait(third, 60).state == "done"
+    assert real_engine.wait(third, PATIENCE_S).state == "done"
 
 
 def test_previews_and_result_come_as_sound_meshes(addon, real_engine):
@@ -50,7 +54,7 @@ def test_previews_and_result_come_as_sound_meshes(addon, real_engine):
     scan = addon.scene.read_scan(obj, bpy.context.evaluated_depsgraph_get())
     scan.arrays = None
     request = {"kind": "selftest", "resolution": 128, "device": "cpu"}
-    job = real_engine.wait(real_engine.submit(addon.session.Job("Self-test", request, scan)), 60)
+    job = real_engine.wait(real_engine.submit(addon.session.Job("Self-test", request, scan)), PATIENCE_S)
     assert job.state == "done", job.problem
     mesh = job.results[0].data
     assert not mesh.validate(verbose=True) and len(mesh.polygons) == job.report["faces"]
@@ -60,7 +64,7 @@ def test_previews_and_result_come_as_sound_meshes(addon, real_engine):
 
 
 def test_a_request_that_the_engine_refuses_fails_with_its_reason(addon, real_engine):
-    job = real_engine.wait(selftest(addon, real_engine, resolution=100_000), 60)
+    job = real_engine.wait(selftest(addon, real_engine, resolution=100_000), PATIENCE_S)
     assert job.state == "failed" and job.problem.code == "request_invalid" and "100000" in job.problem.why
 
 
@@ -104,26 +108,26 @@ def test_a_scan_is_completed_in_its_place_and_scale(real_engine):
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_an_engine_killed_in_the_middle_fails_the_job_and_the_next_one_works(addon, real_engine):
     job = selftest(addon, real_engine, steps=2000, step_seconds=0.05)
-    step_until(real_engine, lambda: job.stage == "Waiting", 60)
+    step_until(real_engine, lambda: job.stage == "Waiting", PATIENCE_S)
     os.kill(real_engine.engine.pid, signal.SIGKILL)
     step_until(real_engine, lambda: job.finished)
     assert job.state == "failed" and job.problem.code == "engine_died" and "signal 9" in job.problem.why
-    assert real_engine.wait(selftest(addon, real_engine), 60).state == "done"
+    assert real_engine.wait(selftest(addon, real_engine), PATIENCE_S).state == "done"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_a_worker_killed_in_the_middle_fails_the_job_and_the_next_one_works(addon, real_engine):
     job = selftest(addon, real_engine, steps=2000, step_seconds=0.05)
-    step_until(real_engine, lambda: job.stage == "Waiting", 60)
+    step_until(real_engine, lambda: job.stage == "Waiting", PATIENCE_S)
     os.kill(real_engine.engine.client.info()["worker"]["pid"], signal.SIGKILL)
     step_until(real_engine, lambda: job.finished)
     assert job.state == "failed" and job.problem.code == "worker_died"
-    assert real_engine.wait(selftest(addon, real_engine), 60).state == "done"
+    assert real_engine.wait(selftest(addon, real_engine), PATIENCE_S).state == "done"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="asks for a process in the way of POSIX")
 def test_stopping_leaves_no_process_behind(addon, real_engine):
-    real_engine.wait(selftest(addon, real_engine), 60)
+    real_engine.wait(selftest(addon, real_engine), PATIENCE_S)
     worker = real_engine.engine.client.info()["worker"]["pid"]
     process = real_engine.engine._process
     real_engine.engine.stop(wait=True)
