@@ -15,7 +15,6 @@ from mathutils import Vector
 from mathutils.bvhtree import BVHTree
 from stage import ROOT, add_points, step_until
 
-
 PATIENCE_S = 300.0
 """The first job waits for the engine to import torch, which a busy machine makes slow."""
 
