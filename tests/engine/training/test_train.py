@@ -294,14 +294,14 @@ def test_from_a_folder_of_meshes_to_a_completed_shape(
     monkeypatch.setenv("SHAPEWRIGHT_PRIORS", str(tmp_path / "my priors"))
     monkeypatch.setenv("SHAPEWRIGHT_CACHE", str(tmp_path / "cache"))
     command = [
-        "train", str(library_folder), "--name", "tiny ž", "--device", "cpu", "--workers", "2", "--pose-steps", "2",
+        "train", str(library_folder), "--name", "tiny ž", "--device", "cpu", "--workers", "2", "--pose-steps", "1",
         *SETTINGS, "--json",
     ]
     assert cli.main(command) == 0
     captured = capsys.readouterr()
     report = json.loads(captured.out)
     assert report["prior"]["name"] == "tiny ž" and set(report["classes"]) == {"round", "square"}
-    assert report["training"]["steps"] == 60 and report["training"]["pose_steps"] == 2
+    assert report["training"]["steps"] == 60 and report["training"]["pose_steps"] == 1
     assert "Preparing shapes" in captured.err and "Training, step" in captured.err and "loss" in captured.err
     assert 0 <= report["validation"]["f_score"] <= 1 and 0 < report["validation"]["input_f_score"] <= 1
     assert (tmp_path / "my priors" / "tiny ž.safetensors").is_file()
