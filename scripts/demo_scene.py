@@ -165,7 +165,7 @@ def arrange(scan: Any, result: Any, quick: bool) -> None:
     scene.collection.objects.link(camera)
     scene.camera = camera
 
-    width, height = (640, 360) if quick else (1280, 720)
+    width, height = (640, 360) if quick else (960, 540)
     looks.use_cycles(scene, width, height, samples=16 if quick else 24, denoise=True)
     scene.view_settings.view_transform = "AgX"
     scene.view_settings.look = "AgX - High Contrast"
