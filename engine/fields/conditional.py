@@ -9,9 +9,8 @@ how much each number of the code is known.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +33,9 @@ class Encoded:
     skip32: Tensor | None
 
 
+_HAS_MKLDNN = bool(torch._C._has_mkldnn)
+
+
 class _Conv3d(nn.Conv3d):
     """nn.Conv3d that asks for the vectorised CPU kernel where torch's own rule of thumb declines it.
 
@@ -42,9 +44,11 @@ class _Conv3d(nn.Conv3d):
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         plain = input.device.type == "cpu" and input.dtype == torch.float32 and weight.dtype == torch.float32
-        if plain and not torch.is_autocast_enabled("cpu") and torch.backends.mkldnn.is_available():
-            convolve: Callable[..., Tensor] = torch.mkldnn_convolution
-            return convolve(input, weight, bias, self.padding, self.stride, self.dilation, self.groups)
+        if plain and _HAS_MKLDNN and not torch.is_autocast_enabled("cpu"):
+            out: Tensor = torch.mkldnn_convolution(
+                input, weight, bias, cast("tuple[int, ...]", self.padding), self.stride, self.dilation, self.groups
+            )
+            return out
         return super()._conv_forward(input, weight, bias)
 
 
