@@ -49,7 +49,8 @@ class _Conv3d(nn.Conv3d):
                 input, weight, bias, cast("tuple[int, ...]", self.padding), self.stride, self.dilation, self.groups
             )
             return out
-        return super()._conv_forward(input, weight, bias)
+        usual: Tensor = super()._conv_forward(input, weight, bias)
+        return usual
 
 
 def _activated(x: Tensor) -> Tensor:
