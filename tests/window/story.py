@@ -447,6 +447,13 @@ def complete_the_chair():
     screenshot("5_result.png")
     if job.problem is not None:
         raise RuntimeError(str(job.problem))
+    scan = bpy.data.objects["chair_scan"]
+    scan.hide_set(True)  # only for the picture: its points lie over the result
+    yield from pause(10)
+    screenshot("5_result_alone.png")
+    scan.hide_set(False)
+    select("chair_scan")
+    yield from pause()
     facts["results"] = results()
     facts["previews_left"] = previews()
     result = bpy.data.objects[facts["results"][0]]
@@ -550,6 +557,7 @@ def fail():
     yield from pause(10)
     screenshot("9_failed.png")
     yield from clear_list()
+    select("chair_scan")
     bpy.data.objects.remove(crumbs)
     bpy.data.meshes.remove(mesh)
 
@@ -559,11 +567,10 @@ def two_jobs():
     settings = bpy.context.scene.shapewright
     session = running()
     facts = FACTS["two"] = {}
-    button = yield from find_button("shapewright.complete_shape")
     settings.resolution, settings.hypotheses = 256, 8
     select("chair_scan")
     yield from pause()
-    yield from click(button)
+    yield from click((yield from find_button("shapewright.complete_shape")))
     yield from until(lambda: len(session.active) == 1, "the first job", 60)
     settings.resolution, settings.hypotheses, settings.viewpoint = 48, 1, "NONE"
     select("table_scan")
