@@ -572,7 +572,8 @@ def two_jobs():
     yield from pause()
     yield from click((yield from find_button("shapewright.complete_shape")))
     yield from until(lambda: len(session.active) == 1, "the first job", 60)
-    settings.resolution, settings.hypotheses, settings.viewpoint = 48, 1, "NONE"
+    settings.resolution, settings.hypotheses, settings.viewpoint = 96, 1, "POINT"
+    settings.viewpoint_location = json.loads((EXAMPLES / "table_scan.json").read_text("utf-8"))["viewpoint"]
     select("table_scan")
     yield from pause()
     yield from click((yield from find_button("shapewright.complete_shape")))
