@@ -507,7 +507,7 @@ def clear_list():
 def cancel_by_click():
     select("chair_scan")
     settings = bpy.context.scene.shapewright
-    settings.resolution, settings.hypotheses, settings.seed = 256, 8, 7
+    settings.resolution, settings.hypotheses, settings.seed = 256, 16, 7
     yield from pause()
     before = scene_state()
     session = running()
@@ -567,7 +567,7 @@ def two_jobs():
     settings = bpy.context.scene.shapewright
     session = running()
     facts = FACTS["two"] = {}
-    settings.resolution, settings.hypotheses = 256, 8
+    settings.resolution, settings.hypotheses = 256, 16
     select("chair_scan")
     yield from pause()
     yield from click((yield from find_button("shapewright.complete_shape")))
