@@ -30,9 +30,23 @@ else:
     import bpy
 
 
-def pytest_sessionfinish() -> None:
+_outcome = 0
+
+
+def pytest_sessionfinish(exitstatus: int) -> None:
+    global _outcome
+    _outcome = int(exitstatus)
     if "RESOURCES" in globals():
         shutil.rmtree(RESOURCES, ignore_errors=True)
+
+
+def pytest_unconfigure() -> None:
+    """Blender 4.2 as a module frees its panel types after Python has ended, which asks Python for a thread state and
+    crashes: leave with pytest's own outcome before that."""
+    if "RESOURCES" in globals() and bpy.app.version < (4, 3):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_outcome)
 
 
 @pytest.fixture(scope="session")
