@@ -361,4 +361,10 @@ if __name__ == "__main__":
     given = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else sys.argv[1:]
     if "--" not in sys.argv and bpy.app.binary_path:
         given = []  # all of sys.argv is Blender's
-    sys.exit(main(given))
+    outcome = main(given)
+    if bpy.app.version < (4, 3) and not bpy.app.binary_path:
+        # Blender 4.2 as a module frees its panel types after Python has ended and crashes: say the outcome before that.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(outcome)
+    sys.exit(outcome)
