@@ -82,6 +82,19 @@ def evidence_grid(points: Tensor, weights: Tensor, origins: Tensor, ray_weights:
     return torch.cat([grid, mirrored, known, xyz], -1).permute(0, 4, 1, 2, 3)
 
 
+def cloud_evidence(points: Tensor, viewpoint: Tensor | None, resolution: int) -> Tensor:
+    """Evidence of one cloud (N, 3), all of it seen from `viewpoint` (3,), or from nobody knows where (None).
+
+    Returns (1, CHANNELS, R, R, R). Training clouds have 2,048 points: more of them would make the counts stronger.
+    """
+    weights = points.new_full((1, len(points)), min(1.0, 2048 / len(points)))
+    if viewpoint is None:
+        origin, rays = points.new_zeros(3), torch.zeros_like(weights)
+    else:
+        origin, rays = viewpoint, weights
+    return evidence_grid(points[None], weights, origin.expand(1, len(points), 3), rays, resolution)
+
+
 def interpolate(grid: Tensor, points: Tensor) -> Tensor:
     """Trilinear interpolation of cell-centred features, differentiable any number of times in both arguments.
 

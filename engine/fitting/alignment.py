@@ -50,12 +50,10 @@ def network_pose(prior: Prior, cloud: PointCloud, turned: bool = False) -> PoseE
     device = prior.device
     into = observed_frame(cloud.points)
     points = torch.as_tensor(into.apply(cloud.points), device=device)
-    weights = torch.full((1, len(points)), min(1.0, 2048 / len(points)), device=device)
-    if cloud.viewpoint is None:
-        origin, rays = torch.ones(3, device=device), torch.zeros_like(weights)
-    else:
-        origin, rays = torch.as_tensor(into.apply(cloud.viewpoint[None])[0], device=device), weights
-    grid = ev.evidence_grid(points[None], weights, origin.expand(1, len(points), 3), rays, prior.pose.resolution)
+    viewpoint = None
+    if cloud.viewpoint is not None:
+        viewpoint = torch.as_tensor(into.apply(cloud.viewpoint[None])[0], device=device)
+    grid = ev.cloud_evidence(points, viewpoint, prior.pose.resolution)
     with torch.no_grad():
         guess = prior.pose(grid, torch.tensor([1.0 if turned else 0.0], device=device))
     yaw = float(torch.atan2(guess.yaw[0, 1], guess.yaw[0, 0])) if turned else 0.0

@@ -89,7 +89,6 @@ class Completion:
 class _Evidence:
     points: Tensor  # (N, 3)
     normals: Tensor | None
-    viewpoint: Tensor | None
     rays: Tensor  # (R, 3) samples of seen-empty space, possibly none
     grid: Tensor  # (1, CHANNELS, R, R, R)
 
@@ -103,11 +102,7 @@ def _gather(prior: Prior, cloud: PointCloud, rng: np.random.Generator) -> _Evide
         viewpoint = torch.as_tensor(cloud.viewpoint, dtype=torch.float32, device=device)
     chosen = rng.permutation(len(points))[:EVIDENCE_POINTS]
     some = points[torch.as_tensor(chosen, device=device)]
-    origin = torch.zeros(3, device=device) if viewpoint is None else viewpoint
-    # Fewer points than in training would make the counts fainter, more of them stronger.
-    weights = torch.full((1, len(some)), min(1.0, 2048 / len(some)), device=device)
-    rays = torch.full((1, len(some)), 0.0 if viewpoint is None else min(1.0, 2048 / len(some)), device=device)
-    grid = ev.evidence_grid(some[None], weights, origin.expand(1, len(some), 3), rays, prior.field.resolution)
+    grid = ev.cloud_evidence(some, viewpoint, prior.field.resolution)
     empty = points.new_zeros(0, 3)
     if viewpoint is not None:
         ends = points[torch.as_tensor(rng.permutation(len(points))[:RAY_POINTS], device=device)]
@@ -117,7 +112,7 @@ def _gather(prior: Prior, cloud: PointCloud, rng: np.random.Generator) -> _Evide
         far = torch.as_tensor(rng.random((len(ends), 1)), dtype=torch.float32, device=device) * length
         empty = torch.cat([ends + towards / length * torch.minimum(along, length) for along in (near, far)])
         empty = empty[(empty.abs() < ev.BOUND).all(1)]
-    return _Evidence(points, normals, viewpoint, empty, grid.contiguous(memory_format=torch.channels_last_3d))
+    return _Evidence(points, normals, empty, grid.contiguous(memory_format=torch.channels_last_3d))
 
 
 def _gradient(prior: Prior, features: Tensor, points: Tensor) -> Tensor:
@@ -135,7 +130,7 @@ def optimise_code(
     start: Tensor,
     settings: CompletionSettings,
     rng: np.random.Generator,
-    on_step: Callable[[int], None],
+    on_step: Callable[[float], None],
 ) -> tuple[Tensor, Tensor, dict[str, float], int, list[float]]:
     """Adam on the code from `start` (1, C, 8, 8, 8). Returns code, features, terms, evaluations, loss history."""
     deviation = (0.5 * encoded.log_variance).exp()
@@ -150,7 +145,7 @@ def optimise_code(
         return torch.as_tensor(rng.permutation(total)[:count], device=prior.device)
 
     for step in range(steps + 1):
-        on_step(step)
+        on_step(step / max(1, steps))
         with torch.enable_grad():
             features = prior.field.decode(encoded.mean + deviation * shift, encoded.skip16, encoded.skip32)
             picked = draw(2048, len(evidence.points))
@@ -191,23 +186,25 @@ def optimise_code(
     return code, features, terms, evaluations, history
 
 
-def _mirrored(
-    completion: Completion, points: Tensor, viewpoint: Tensor | None, tolerance: float = 0.02
-) -> tuple[Tensor, Tensor]:
-    """Mirror images of observed points that the completed shape agrees with, and their indices.
+def _mirrored(completion: Completion, points: Tensor, tolerance: float = 0.02) -> Tensor:
+    """Mirror images of observed points that the completed shape agrees with.
 
     The plane is x = offset with the offset that agrees best: the frame's x = 0 is only as good as the pose.
     """
     sample = points[:: max(1, len(points) // 2000)]
+
+    def reflected(x: Tensor, offset: float) -> Tensor:
+        return x * x.new_tensor([-1.0, 1.0, 1.0]) + x.new_tensor([2 * offset, 0.0, 0.0])
+
     best, best_cost = 0.0, math.inf
     for offset in torch.linspace(-0.03, 0.03, 13).tolist():
-        image = sample * sample.new_tensor([-1.0, 1.0, 1.0]) + sample.new_tensor([2 * offset, 0.0, 0.0])
-        cost = float(completion.signed_distance(image).abs().clamp(max=0.03).mean()) + 0.01 * abs(offset)
+        off = completion.signed_distance(reflected(sample, offset)).abs().clamp(max=0.03)
+        cost = float(off.mean()) + 0.01 * abs(offset)
         if cost < best_cost:
             best, best_cost = offset, cost
-    image = points * points.new_tensor([-1.0, 1.0, 1.0]) + points.new_tensor([2 * best, 0.0, 0.0])
+    image = reflected(points, best)
     agrees = completion.signed_distance(image).abs() < tolerance
-    return image[agrees], torch.nonzero(agrees)[:, 0]
+    return image[agrees]
 
 
 def estimate_noise(points: NDArray[np.floating[Any]], rng: np.random.Generator) -> float:
@@ -229,7 +226,7 @@ def refine(completion: Completion, evidence: _Evidence, settings: CompletionSett
     wanted = [torch.zeros(len(points), device=points.device)]
     weights = [torch.ones(len(points), device=points.device)]
     if settings.symmetry:
-        image, _ = _mirrored(completion, points, evidence.viewpoint)
+        image = _mirrored(completion, points)
         targets.append(image)
         wanted.append(torch.zeros(len(image), device=points.device))
         weights.append(torch.full((len(image),), 0.3, device=points.device))
@@ -277,11 +274,10 @@ def complete_canonical(
         features = prior.field.decode(start, encoded.skip16, encoded.skip32)
     on_first(Completion(prior, start, features, None, 0.0, 0.0, 0.0, 0))
 
-    def on_step(step: int) -> None:
+    def on_step(done: float) -> None:
         if should_stop():
             raise Cancelled
-        steps = prior.field.optimiser_steps if settings.steps is None else settings.steps
-        on_stage("Fitting the shape", step / max(1, steps))
+        on_stage("Fitting the shape", done)
 
     code, features, terms, evaluations, history = optimise_code(
         prior, encoded, evidence, start, settings, rng, on_step

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from .. import __version__
 from ..errors import EngineError, InputError
 from ..fitting.completion import CompletionSettings, complete_canonical
 from ..geometry.clouds import PointCloud
+from ..geometry.metrics import f_score
 from ..geometry.sampling import sample_surface
 from ..meshing import extract_sparse
 from ..priors.prior import ARCHITECTURES, Field, Prior, save_prior
@@ -125,13 +125,6 @@ def validation_completion(
         return {"f_score": float(np.mean(scores)), "input_f_score": float(np.mean(inputs))}
 
     return measure
-
-
-def f_score(points: NDArray[np.floating[Any]], truth: NDArray[np.floating[Any]], threshold: float = 0.01) -> float:
-    """Harmonic mean of precision and recall at a distance (Tatarchenko 2019), on two clouds (N, 3), (M, 3)."""
-    precision = float(np.mean(cKDTree(truth).query(points)[0] < threshold))
-    recall = float(np.mean(cKDTree(points).query(truth)[0] < threshold))
-    return 0.0 if precision + recall == 0 else 2 * precision * recall / (precision + recall)
 
 
 def card(library: Library, selection: Selection, run: Run, name: str, pose_steps: int) -> dict[str, Any]:
