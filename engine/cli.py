@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import PROTOCOL_VERSION, __version__
+from .commands import MODULES
 from .device import DEVICES
 from .errors import Cancelled, EngineError, InputError
 
@@ -186,6 +187,8 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", parents=[common], help="check this installation")
     doctor.add_argument("--device", choices=DEVICES, default="auto", help="default: auto")
     doctor.set_defaults(run=_doctor)
+    for module in MODULES:
+        module.add(commands, common)
     return parser
 
 

@@ -1,14 +1,9 @@
-"""The sidebar tab in the 3D view."""
+"""Complete Shape in the sidebar."""
 
 import bpy
 
-from . import preferences, scene, session
-
-
-class ShapewrightPanel:
-    bl_space_type = "VIEW_3D"
-    bl_region_type = "UI"
-    bl_category = "Shapewright"
+from .. import preferences, scene, session
+from .base import ShapewrightPanel
 
 
 class SHAPEWRIGHT_PT_complete(ShapewrightPanel, bpy.types.Panel):
@@ -42,9 +37,4 @@ class SHAPEWRIGHT_PT_complete(ShapewrightPanel, bpy.types.Panel):
                 preferences.draw_job(layout, job)
 
 
-def register() -> None:
-    bpy.utils.register_class(SHAPEWRIGHT_PT_complete)
-
-
-def unregister() -> None:
-    bpy.utils.unregister_class(SHAPEWRIGHT_PT_complete)
+CLASSES = (SHAPEWRIGHT_PT_complete,)

@@ -1,0 +1,8 @@
+"""Commands beyond `complete`, `train`, `evaluate`, `priors`, `serve` and `doctor`: one file a feature.
+
+A module has `add(commands, common)`: it adds its parsers (parents=[common]) and sets their `run(options) -> status`.
+"""
+
+from types import ModuleType
+
+MODULES: tuple[ModuleType, ...] = ()
