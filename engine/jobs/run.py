@@ -13,6 +13,7 @@ log = logging.getLogger(__name__)
 
 RUNNERS: dict[str, str] = {
     "complete": "engine.jobs.complete:run_complete",
+    "fit": "engine.jobs.fit:run_fit",
     "selftest": "engine.jobs.selftest:run_selftest",
 }
 """Kind of job -> 'module:function(request, arrays, callbacks) -> JobResult'."""

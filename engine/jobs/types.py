@@ -10,6 +10,9 @@ from ..geometry.clouds import FloatArray
 from ..geometry.meshes import IntArray, Mesh
 
 Align = Literal["none", "scale", "similarity"]
+Normals = Literal["auto", "given", "none"]
+FIT_METHODS = ("auto", "sdf", "igr", "sal", "sald", "siren", "digs", "occupancy")
+"""The names of engine.fitting.fit_types.METHODS, known without torch."""
 
 
 @dataclass
@@ -35,6 +38,35 @@ class CompleteRequest:
 
 
 @dataclass
+class FitRequest:
+    """Fit Shape: a surface from raw points or triangles, no prior. Settings only; the arrays travel beside it.
+
+    method: one of FIT_METHODS.  resolution: detail, cells along the box of the final mesh (the input's longest side
+    takes nine tenths of it).  smoothness: 0 = through every point, 1 = very smooth; 0.5 weighs by the noise.
+    normals: 'given' = those of the input are trusted, 'none' = ignored, 'auto' = trusted as far as they agree with one
+    another (also the faces of a mesh).  viewpoint: where the sensor stood, or None.  noise: standard deviation of the
+    points, or None to estimate it; both in the input's frame and unit.  open_boundaries: leave holes open, by cutting
+    the surface off where no points are near.  iterations: of methods that train a network, None = the method's own.
+    reuse: report["field_id"] of an earlier fit: extract its field again (resolution and open_boundaries count, the rest
+    is as it was) without fitting; such a request needs no arrays.
+    """
+
+    kind: Literal["fit"] = "fit"
+    method: str = "auto"
+    resolution: int = 128
+    smoothness: float = 0.5
+    normals: Normals = "auto"
+    viewpoint: tuple[float, float, float] | None = None
+    noise: float | None = None
+    open_boundaries: bool = False
+    iterations: int | None = None
+    reuse: str = ""
+    seed: int = 0
+    device: str = "auto"
+    name: str = ""
+
+
+@dataclass
 class SelftestRequest:
     """Prove that the engine works: see engine.jobs.selftest. The job waits `steps` times `step_seconds` first."""
 
@@ -46,7 +78,7 @@ class SelftestRequest:
     name: str = ""
 
 
-Request = CompleteRequest | SelftestRequest
+Request = CompleteRequest | FitRequest | SelftestRequest
 
 
 @dataclass

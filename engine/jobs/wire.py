@@ -21,7 +21,7 @@ from ..device import DEVICES
 from ..errors import InputError
 from ..geometry.clouds import FloatArray
 from ..geometry.meshes import IntArray, Mesh, vertex_normals
-from .types import CompleteRequest, JobArrays, Request, SelftestRequest
+from .types import FIT_METHODS, CompleteRequest, FitRequest, JobArrays, Request, SelftestRequest
 
 _npy: Any = np.lib.format  # its functions carry no type hints
 
@@ -29,7 +29,12 @@ MAX_POINTS = 20_000_000
 MAX_BYTES = 512 * 2**20
 MAX_COMPRESSION = 200  # deflate reaches 1000 on zeros; coordinates never come near
 UP_AXES = ("+x", "-x", "+y", "-y", "+z", "-z")
-NEEDS_ARRAYS = {"complete": True, "selftest": False}
+NEEDS_ARRAYS = {"complete": True, "fit": True, "selftest": False}
+
+
+def needs_arrays(request: Request) -> bool:
+    """Whether the request comes with arrays. A fit that reuses a kept field has its input there."""
+    return NEEDS_ARRAYS[request.kind] and not (isinstance(request, FitRequest) and request.reuse)
 
 
 # ---------------------------------------------------------------------------------------------------------- requests
@@ -81,6 +86,22 @@ def _text(longest: int, empty: bool) -> Callable[[str, Any], str]:
     return check
 
 
+def _boolean(field: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _bad(field, value, "true or false")
+    return value
+
+
+def _or_none(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    return lambda field, value: None if value is None else check(field, value)
+
+
+def _field_id(field: str, value: Any) -> str:
+    if not isinstance(value, str) or not (value == "" or (len(value) == 32 and set(value) <= set("0123456789abcdef"))):
+        raise _bad(field, value, "the 32 digits and letters of a report's field_id, or an empty text")
+    return value
+
+
 def _viewpoint(field: str, value: Any) -> tuple[float, float, float] | None:
     if value is None:
         return None
@@ -108,6 +129,21 @@ _FIELDS: dict[str, dict[str, Callable[[str, Any], Any]]] = {
         "device": _choice(*DEVICES),
         "name": _text(256, empty=True),
     },
+    "fit": {
+        "kind": _choice("fit"),
+        "method": _choice(*FIT_METHODS),
+        "resolution": _integer(16, 512),
+        "smoothness": _number(0, 1),
+        "normals": _choice("auto", "given", "none"),
+        "viewpoint": _viewpoint,
+        "noise": _or_none(_number(0, 1e12)),
+        "open_boundaries": _boolean,
+        "iterations": _or_none(_integer(1, 1_000_000)),
+        "reuse": _field_id,
+        "seed": _integer(0, 2**32 - 1),
+        "device": _choice(*DEVICES),
+        "name": _text(256, empty=True),
+    },
     "selftest": {
         "kind": _choice("selftest"),
         "resolution": _integer(8, 512),
@@ -117,8 +153,9 @@ _FIELDS: dict[str, dict[str, Callable[[str, Any], Any]]] = {
         "name": _text(256, empty=True),
     },
 }
-_CLASSES: dict[str, type[CompleteRequest] | type[SelftestRequest]] = {
+_CLASSES: dict[str, type[Request]] = {
     "complete": CompleteRequest,
+    "fit": FitRequest,
     "selftest": SelftestRequest,
 }
 

@@ -26,7 +26,7 @@ from .. import PROTOCOL_VERSION, __version__
 from ..errors import EngineError, InputError, JobFailed
 from ..geometry.io import check_arrays
 from ..jobs.types import Request as JobRequest
-from ..jobs.wire import MAX_BYTES, NEEDS_ARRAYS, decode_arrays, parse_request, plain
+from ..jobs.wire import MAX_BYTES, NEEDS_ARRAYS, decode_arrays, needs_arrays, parse_request, plain
 from ..priors.registry import list_priors
 from . import storage
 from .jobs import Job, JobQueue, QueueOptions
@@ -215,10 +215,10 @@ async def _submit(jobs: JobQueue, form: FormData) -> Job:
     arrays = form.get("arrays")
     if isinstance(arrays, str):
         raise _form_error("The part 'arrays' is a text, not a file.")
-    if NEEDS_ARRAYS[request.kind] and arrays is None:
+    if needs_arrays(request) and arrays is None:
         raise _form_error(f"The part 'arrays' is missing; a '{request.kind}' job needs it.")
-    if not NEEDS_ARRAYS[request.kind] and arrays is not None:
-        raise _form_error(f"A '{request.kind}' job takes no arrays.")
+    if not needs_arrays(request) and arrays is not None:
+        raise _form_error(f"This '{request.kind}' job takes no arrays.")
     return await _create(jobs, request, arrays)
 
 
