@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..geometry.clouds import FloatArray
 from ..geometry.meshes import IntArray, Mesh
 
@@ -78,20 +81,173 @@ class SelftestRequest:
     name: str = ""
 
 
-Request = CompleteRequest | FitRequest | SelftestRequest
+Distribution = Literal["default", "gaussian", "mixture", "diffusion"]
+BlendPath = Literal["plausible", "spherical", "straight"]
+InputIs = Literal["auto", "whole", "partial"]
+
+
+@dataclass
+class GenerateRequest:
+    """New shapes from the prior's latent distribution. No arrays. Results: shapes number first .. first + count - 1.
+
+    class_name: one of the prior's classes, '' = any.  temperature: how far from the likely the shapes may be (0 = the
+    mean shape, 1 = as the training shapes are).  avoid_duplicates: draw again what is nearly a training shape or an
+    earlier one.  first: shape k of a seed is the same whatever `first` and `count` are.
+    Shapes come in the canonical frame (centre 0, longest side 1); placing them is the client's.
+    """
+
+    kind: Literal["generate"] = "generate"
+    prior: str = "household"
+    class_name: str = ""
+    count: int = 1
+    first: int = 0
+    temperature: float = 0.9
+    distribution: Distribution = "default"
+    avoid_duplicates: bool = True
+    resolution: int = 128
+    seed: int = 0
+    device: str = "auto"
+    name: str = ""
+
+
+@dataclass
+class VaryRequest:
+    """Relatives of one shape: the arrays' code, or its points (and faces), which are encoded first.
+
+    prior_sha256: the prior that the code belongs to ('' where the arrays have no code).  strength: 0 = the shape
+    itself (count 1 then simply gives a mesh or a scan its code), 1 = half way to any other shape.  The arrays may
+    hold `kept` points (and normals): there every variant keeps the surface.  input_is: a shape without a code is
+    'whole' (encoded as it is) or 'partial' (completed first); 'auto' = whole where it is a closed mesh.
+    align, up: for input without a code, as in CompleteRequest.
+    """
+
+    kind: Literal["vary"] = "vary"
+    prior: str = "household"
+    prior_sha256: str = ""
+    count: int = 5
+    first: int = 0
+    strength: float = 0.5
+    input_is: InputIs = "auto"
+    align: Align = "scale"
+    up: str = "+z"
+    viewpoint: tuple[float, float, float] | None = None
+    resolution: int = 128
+    seed: int = 0
+    device: str = "auto"
+    name: str = ""
+
+
+@dataclass
+class BlendRequest:
+    """In-betweens of the arrays' shapes (itself and its `others`, two or more), with codes or without.
+
+    steps: meshes between each neighbouring pair.  ends: also the shapes themselves, decoded from their codes.
+    path: 'spherical' in the whitened coefficients, 'straight', or 'plausible': bent towards where the prior has shapes.
+    Results in order along the path; poses are interpolated too. Other fields as in VaryRequest.
+    """
+
+    kind: Literal["blend"] = "blend"
+    prior: str = "household"
+    prior_sha256: str = ""
+    steps: int = 5
+    ends: bool = True
+    path: BlendPath = "plausible"
+    input_is: InputIs = "auto"
+    align: Align = "scale"
+    up: str = "+z"
+    resolution: int = 128
+    seed: int = 0
+    device: str = "auto"
+    name: str = ""
+
+
+@dataclass
+class ArithmeticRequest:
+    """A - B + C of the arrays' three shapes: what makes A out of B, done to C. One result, in C's place."""
+
+    kind: Literal["arithmetic"] = "arithmetic"
+    prior: str = "household"
+    prior_sha256: str = ""
+    amount: float = 1.0
+    input_is: InputIs = "auto"
+    align: Align = "scale"
+    up: str = "+z"
+    resolution: int = 128
+    seed: int = 0
+    device: str = "auto"
+    name: str = ""
+
+
+@dataclass
+class DirectionsRequest:
+    """What sliders there are for a class: the report's `directions`, see engine.generation.directions. No meshes.
+
+    With a code in the arrays every direction also says where that shape lies.
+    """
+
+    kind: Literal["directions"] = "directions"
+    prior: str = "household"
+    prior_sha256: str = ""
+    class_name: str = ""
+    count: int = 8
+    device: str = "auto"
+    name: str = ""
+
+
+@dataclass
+class SlideRequest:
+    """The arrays' code, moved: values[i] is how far along direction i of `class_name`, 0 = where it is, in the unit of
+    DirectionsRequest's answer (standard deviations of the class).  stream: whose slider it is; on the light endpoint a
+    newer request of a stream replaces the older.
+    """
+
+    kind: Literal["slide"] = "slide"
+    prior: str = "household"
+    prior_sha256: str = ""
+    class_name: str = ""
+    values: tuple[float, ...] = ()
+    stream: str = ""
+    normals: bool = True
+    resolution: int = 64
+    seed: int = 0
+    device: str = "auto"
+    name: str = ""
+
+
+Request = (
+    CompleteRequest | FitRequest | SelftestRequest | GenerateRequest | VaryRequest
+    | BlendRequest | ArithmeticRequest | DirectionsRequest | SlideRequest
+)  # fmt: skip
+
+
+@dataclass
+class ShapeCode:
+    """A shape as its prior knows it: enough to make it again, vary or blend it.
+
+    code: (C, R, R, R) float32, whole shape, decodes without evidence.  pose: (4, 4) float64, canonical frame -> scene.
+    """
+
+    code: FloatArray
+    pose: NDArray[np.float64]
 
 
 @dataclass
 class JobArrays:
     """The input in its own (scene) frame.
 
-    points: (N, 3) float32.  normals: (N, 3) float32 or None.
+    points: (N, 3) float32, (0, 3) where there is only a code.  normals: (N, 3) float32 or None.
     faces: (F, 3) int32 into points where the input is a mesh (its surface is sampled by the engine), or None.
+    code: of a shape that has one.  kept, kept_normals: (K, 3), the part that variants leave as it is.
+    others: further shapes of a blend (points, normals, faces, code).
     """
 
     points: FloatArray
     normals: FloatArray | None = None
     faces: IntArray | None = None
+    code: ShapeCode | None = None
+    kept: FloatArray | None = None
+    kept_normals: FloatArray | None = None
+    others: list[JobArrays] = field(default_factory=list)
 
 
 @dataclass
@@ -114,20 +270,35 @@ class Preview:
 
 
 @dataclass
+class FinishedMesh:
+    """One of several results, finished before the others: the very mesh that JobResult.meshes[index] will be.
+
+    about: its row of the report.
+    """
+
+    index: int
+    mesh: Mesh
+    code: ShapeCode | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
 class JobCallbacks:
     """How running work reaches the outside. `should_stop` is asked at least once an optimiser step."""
 
     on_progress: Callable[[Progress], None] = lambda progress: None
     on_preview: Callable[[Preview], None] = lambda preview: None
     should_stop: Callable[[], bool] = lambda: False
+    on_mesh: Callable[[FinishedMesh], None] = lambda finished: None
 
 
 @dataclass
 class JobResult:
-    """meshes: one a hypothesis, best first, in the input's scene frame.
+    """meshes: one a hypothesis, best first, in the input's scene frame.  codes: one a mesh, or empty: none has one.
 
     report: JSON-serialisable, the fields of the command line's report.
     """
 
     meshes: list[Mesh] = field(default_factory=list)
     report: dict[str, Any] = field(default_factory=dict)
+    codes: list[ShapeCode | None] = field(default_factory=list)

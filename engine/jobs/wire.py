@@ -21,7 +21,21 @@ from ..device import DEVICES
 from ..errors import InputError
 from ..geometry.clouds import FloatArray
 from ..geometry.meshes import IntArray, Mesh, vertex_normals
-from .types import FIT_METHODS, CompleteRequest, FitRequest, JobArrays, Request, SelftestRequest
+from .types import (
+    FIT_METHODS,
+    ArithmeticRequest,
+    BlendRequest,
+    CompleteRequest,
+    DirectionsRequest,
+    FitRequest,
+    GenerateRequest,
+    JobArrays,
+    Request,
+    SelftestRequest,
+    ShapeCode,
+    SlideRequest,
+    VaryRequest,
+)
 
 _npy: Any = np.lib.format  # its functions carry no type hints
 
@@ -29,12 +43,23 @@ MAX_POINTS = 20_000_000
 MAX_BYTES = 512 * 2**20
 MAX_COMPRESSION = 200  # deflate reaches 1000 on zeros; coordinates never come near
 UP_AXES = ("+x", "-x", "+y", "-y", "+z", "-z")
-NEEDS_ARRAYS = {"complete": True, "fit": True, "selftest": False}
+MAX_SHAPES = 16  # in one request
+MAX_CODE = 2**20  # numbers of a code
+NEEDS_ARRAYS: dict[str, bool | None] = {
+    "complete": True, "fit": True, "selftest": False, "generate": False, "vary": True, "blend": True,
+    "arithmetic": True, "directions": None, "slide": True,
+}  # fmt: skip
+"""Kind of job -> whether it comes with arrays; None: with or without."""
+TAKES_CODES = ("vary", "blend", "arithmetic", "directions", "slide")
+"""Kinds whose arrays may be codes in place of points."""
 
 
-def needs_arrays(request: Request) -> bool:
-    """Whether the request comes with arrays. A fit that reuses a kept field has its input there."""
-    return NEEDS_ARRAYS[request.kind] and not (isinstance(request, FitRequest) and request.reuse)
+def needs_arrays(request: Request) -> bool | None:
+    """Whether the request comes with arrays, None: with or without. A fit that reuses a kept field has its input there.
+    """
+    if isinstance(request, FitRequest) and request.reuse:
+        return False
+    return NEEDS_ARRAYS[request.kind]
 
 
 # ---------------------------------------------------------------------------------------------------------- requests
@@ -116,6 +141,36 @@ def _viewpoint(field: str, value: Any) -> tuple[float, float, float] | None:
     return x, y, z
 
 
+def _sha256(field: str, value: Any) -> str:
+    if not isinstance(value, str) or (value and (len(value) != 64 or set(value) - set("0123456789abcdef"))):
+        raise _bad(field, value, "the 64 hexadecimal digits of a prior's sha256, or an empty text")
+    return value
+
+
+def _numbers(most: int, low: float, high: float) -> Callable[[str, Any], tuple[float, ...]]:
+    number = _number(low, high)
+
+    def check(field: str, value: Any) -> tuple[float, ...]:
+        if not isinstance(value, list | tuple) or len(value) > most:
+            raise _bad(field, value, f"a list of at most {most} numbers")
+        return tuple(number(field, item) for item in value)
+
+    return check
+
+
+_COMMON: dict[str, Callable[[str, Any], Any]] = {
+    "resolution": _integer(8, 512),
+    "seed": _integer(0, 2**32 - 1),
+    "device": _choice(*DEVICES),
+    "name": _text(256, empty=True),
+}
+_OF_SHAPES: dict[str, Callable[[str, Any], Any]] = {
+    "prior": _text(1024, empty=False),
+    "prior_sha256": _sha256,
+    "input_is": _choice("auto", "whole", "partial"),
+    "align": _choice("none", "scale", "similarity"),
+    "up": _choice(*UP_AXES),
+}
 _FIELDS: dict[str, dict[str, Callable[[str, Any], Any]]] = {
     "complete": {
         "kind": _choice("complete"),
@@ -152,11 +207,65 @@ _FIELDS: dict[str, dict[str, Callable[[str, Any], Any]]] = {
         "device": _choice(*DEVICES),
         "name": _text(256, empty=True),
     },
+    "generate": {
+        "kind": _choice("generate"),
+        "prior": _text(1024, empty=False),
+        "class_name": _text(64, empty=True),
+        "count": _integer(1, 1000),
+        "first": _integer(0, 1_000_000),
+        "temperature": _number(0, 2),
+        "distribution": _choice("default", "gaussian", "mixture", "diffusion"),
+        "avoid_duplicates": _boolean,
+        **_COMMON,
+    },
+    "vary": {
+        "kind": _choice("vary"),
+        **_OF_SHAPES,
+        "count": _integer(1, 1000),
+        "first": _integer(0, 1_000_000),
+        "strength": _number(0, 2),
+        "viewpoint": _viewpoint,
+        **_COMMON,
+    },
+    "blend": {
+        "kind": _choice("blend"),
+        **_OF_SHAPES,
+        "steps": _integer(0, 256),
+        "ends": _boolean,
+        "path": _choice("plausible", "spherical", "straight"),
+        **_COMMON,
+    },
+    "arithmetic": {"kind": _choice("arithmetic"), **_OF_SHAPES, "amount": _number(-4, 4), **_COMMON},
+    "directions": {
+        "kind": _choice("directions"),
+        "prior": _text(1024, empty=False),
+        "prior_sha256": _sha256,
+        "class_name": _text(64, empty=True),
+        "count": _integer(1, 64),
+        "device": _choice(*DEVICES),
+        "name": _text(256, empty=True),
+    },
+    "slide": {
+        "kind": _choice("slide"),
+        "prior": _text(1024, empty=False),
+        "prior_sha256": _sha256,
+        "class_name": _text(64, empty=True),
+        "values": _numbers(64, -10, 10),
+        "stream": _text(64, empty=True),
+        "normals": _boolean,
+        **_COMMON,
+    },
 }
 _CLASSES: dict[str, type[Request]] = {
     "complete": CompleteRequest,
     "fit": FitRequest,
     "selftest": SelftestRequest,
+    "generate": GenerateRequest,
+    "vary": VaryRequest,
+    "blend": BlendRequest,
+    "arithmetic": ArithmeticRequest,
+    "directions": DirectionsRequest,
+    "slide": SlideRequest,
 }
 
 
@@ -267,7 +376,9 @@ def _read_header(member: IO[bytes], name: str) -> tuple[_Header, int]:
 
 
 def _read_npz(source: Path | bytes, allowed: dict[str, str], required: set[str]) -> dict[str, NDArray[Any]]:
-    """Members named in `allowed` (name -> NumPy kinds, 'f' or 'iu'), every one (n, 3), read after all were checked."""
+    """Members named in `allowed` (name -> NumPy kinds, 'f' or 'iu'), read after all were checked.
+
+    Every one is (n, 3), but for 'code' (any small shape) and 'pose' (4, 4), with or without a number behind."""
     stream: IO[bytes] = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
     with stream:
         try:
@@ -301,9 +412,16 @@ def _read_npz(source: Path | bytes, allowed: dict[str, str], required: set[str])
             name = member.filename.removesuffix(".npy")
             if header.dtype.kind not in allowed[name] or header.dtype.itemsize not in (1, 2, 4, 8):
                 raise _malformed(f"'{name}' has the type {header.dtype}; numbers are expected.")
-            if len(header.shape) != 2 or header.shape[1] != 3:
+            plural = name.rstrip("0123456789").rstrip("_")
+            if plural == "code":
+                if not 1 <= len(header.shape) <= 5 or not 1 <= math.prod(header.shape) <= MAX_CODE:
+                    raise _malformed(f"'{name}' has the shape {header.shape}; a code has at most {MAX_CODE:,} numbers.")
+            elif plural == "pose":
+                if header.shape != (4, 4):
+                    raise _malformed(f"'{name}' has the shape {header.shape}; (4, 4) is expected.")
+            elif len(header.shape) != 2 or header.shape[1] != 3:
                 raise _malformed(f"'{name}' has the shape {header.shape}; (n, 3) is expected.")
-            if header.shape[0] > MAX_POINTS * (2 if name == "faces" else 1):
+            elif header.shape[0] > MAX_POINTS * (2 if plural == "faces" else 1):
                 raise _too_large(f"'{name}' declares {header.shape[0]:,} rows.")
             if offset + header.nbytes != member.file_size:
                 raise _malformed(f"'{name}' declares {header.nbytes} bytes and holds {member.file_size - offset}.")
@@ -338,49 +456,106 @@ def _faces(array: NDArray[Any], count: int) -> IntArray:
 
 
 def decode_arrays(source: Path | bytes) -> JobArrays:
-    """NPZ -> JobArrays: points (N, 3), normals (N, 3) or None, faces (F, 3) or None.
+    """NPZ -> JobArrays: points (N, 3), normals (N, 3) or None, faces (F, 3) or None; code and pose; kept,
+    kept_normals; and the same of a second shape in points_2, code_2 ..., and so on.
 
     Raises InputError 'arrays_invalid' or 'arrays_too_large' before anything of the declared size is allocated. Values
     (NaN, degenerate and so on) are engine.geometry.io.check_arrays's matter.
     """
-    arrays = _read_npz(source, {"points": "fiu", "normals": "fiu", "faces": "iu"}, {"points"})
-    points = _float32(arrays["points"])
-    normals = _float32(arrays["normals"]) if "normals" in arrays else None
+    members = _read_npz(source, _INPUT_MEMBERS, set())
+    if "points" not in members and "code" not in members:
+        raise _malformed("'points' is missing.")
+    given = [suffix for suffix in _SUFFIXES if f"points{suffix}" in members or f"code{suffix}" in members]
+    shapes = [_shape(members, suffix) for suffix in given]
+    used = {f"{name}{suffix}" for suffix in _SUFFIXES[: len(shapes)] for name in _SHAPE_MEMBERS}
+    if stray := set(members) - used - {"kept", "kept_normals"}:
+        raise _malformed(f"'{sorted(stray)[0]}' belongs to no shape: they are numbered without gaps.")
+    first = shapes[0]
+    first.others = shapes[1:]
+    if "kept" in members:
+        first.kept = _float32(members["kept"])
+        if "kept_normals" in members:
+            first.kept_normals = _float32(members["kept_normals"])
+            if len(first.kept_normals) != len(first.kept):
+                raise _malformed(f"There are {len(first.kept)} kept points and {len(first.kept_normals)} kept normals.")
+    return first
+
+
+_SHAPE_MEMBERS = {"points": "fiu", "normals": "fiu", "faces": "iu", "code": "f", "pose": "f"}
+_SUFFIXES = ["", *(f"_{n}" for n in range(2, MAX_SHAPES + 1))]
+_INPUT_MEMBERS = {f"{name}{suffix}": kinds for suffix in _SUFFIXES for name, kinds in _SHAPE_MEMBERS.items()}
+_INPUT_MEMBERS |= {"kept": "fiu", "kept_normals": "fiu"}
+
+
+def _shape(members: dict[str, NDArray[Any]], suffix: str) -> JobArrays:
+    """One shape of a request: its points, its code, or both."""
+    points = _float32(members.get(f"points{suffix}", np.zeros((0, 3), np.float32)))
+    normals = _float32(members[f"normals{suffix}"]) if f"normals{suffix}" in members else None
     if normals is not None and len(normals) != len(points):
         raise _malformed(f"There are {len(points)} points and {len(normals)} normals.")
-    faces = _faces(arrays["faces"], len(points)) if "faces" in arrays else None
-    return JobArrays(points, normals, faces)
+    faces = _faces(members[f"faces{suffix}"], len(points)) if f"faces{suffix}" in members else None
+    return JobArrays(points, normals, faces, _code(members, suffix))
+
+
+def _code(members: dict[str, NDArray[Any]], suffix: str = "") -> ShapeCode | None:
+    if f"code{suffix}" not in members:
+        if f"pose{suffix}" in members:
+            raise _malformed(f"'pose{suffix}' comes without 'code{suffix}'.")
+        return None
+    code, pose = _float32(members[f"code{suffix}"]), np.eye(4)
+    if f"pose{suffix}" in members:
+        pose = np.asarray(members[f"pose{suffix}"], np.float64)
+    if not np.isfinite(code).all() or not np.isfinite(pose).all():
+        raise _malformed(f"'code{suffix}' or its pose has numbers that are not finite.")
+    return ShapeCode(code, pose)
 
 
 def encode_arrays(arrays: JobArrays) -> bytes:
     """JobArrays -> NPZ."""
-    members: dict[str, NDArray[Any]] = {"points": np.asarray(arrays.points, np.float32)}
-    if arrays.normals is not None:
-        members["normals"] = np.asarray(arrays.normals, np.float32)
-    if arrays.faces is not None:
-        members["faces"] = np.asarray(arrays.faces, np.int32)
+    members: dict[str, NDArray[Any]] = {}
+    for suffix, shape in zip(_SUFFIXES, [arrays, *arrays.others], strict=False):
+        if len(shape.points) or shape.code is None:
+            members[f"points{suffix}"] = np.asarray(shape.points, np.float32)
+        if shape.normals is not None:
+            members[f"normals{suffix}"] = np.asarray(shape.normals, np.float32)
+        if shape.faces is not None:
+            members[f"faces{suffix}"] = np.asarray(shape.faces, np.int32)
+        members |= _code_members(shape.code, suffix)
+    if arrays.kept is not None:
+        members["kept"] = np.asarray(arrays.kept, np.float32)
+    if arrays.kept_normals is not None:
+        members["kept_normals"] = np.asarray(arrays.kept_normals, np.float32)
     return _npz(members)
+
+
+def _code_members(code: ShapeCode | None, suffix: str = "") -> dict[str, NDArray[Any]]:
+    if code is None:
+        return {}
+    return {f"code{suffix}": np.asarray(code.code, np.float32), f"pose{suffix}": np.asarray(code.pose, np.float64)}
 
 
 # ------------------------------------------------------------------------------------------------------------ meshes
 
 
-def encode_mesh(mesh: Mesh) -> bytes:
-    """Mesh -> NPZ with vertices (V, 3) float32, faces (F, 3) int32, normals (V, 3) float32 (made where absent)."""
+def encode_mesh(mesh: Mesh, code: ShapeCode | None = None) -> bytes:
+    """Mesh -> NPZ with vertices (V, 3) float32, faces (F, 3) int32, normals (V, 3) float32 (made where absent), and,
+    where the shape has one, code float32 and pose (4, 4) float64."""
     vertices = np.asarray(mesh.vertices, np.float32)
     faces = np.asarray(mesh.faces, np.int32)
     normals = mesh.normals if mesh.normals is not None else vertex_normals(Mesh(vertices, faces))
-    return _npz({"vertices": vertices, "faces": faces, "normals": np.asarray(normals, np.float32)})
+    members = {"vertices": vertices, "faces": faces, "normals": np.asarray(normals, np.float32)}
+    return _npz(members | _code_members(code))
 
 
-def decode_mesh(source: Path | bytes) -> Mesh:
-    """NPZ -> Mesh, checked as `decode_arrays` does."""
-    arrays = _read_npz(source, {"vertices": "f", "faces": "iu", "normals": "f"}, {"vertices", "faces"})
+def decode_mesh(source: Path | bytes) -> tuple[Mesh, ShapeCode | None]:
+    """NPZ -> Mesh and code, checked as `decode_arrays` does."""
+    allowed = {"vertices": "f", "faces": "iu", "normals": "f", "code": "f", "pose": "f"}
+    arrays = _read_npz(source, allowed, {"vertices", "faces"})
     vertices = _float32(arrays["vertices"])
     normals = _float32(arrays["normals"]) if "normals" in arrays else None
     if normals is not None and len(normals) != len(vertices):
         raise _malformed(f"There are {len(vertices)} vertices and {len(normals)} normals.")
-    return Mesh(vertices, _faces(arrays["faces"], len(vertices)), normals)
+    return Mesh(vertices, _faces(arrays["faces"], len(vertices)), normals), _code(arrays)
 
 
 def _npz(members: dict[str, NDArray[Any]]) -> bytes:

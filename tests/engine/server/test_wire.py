@@ -136,7 +136,7 @@ def test_compressed_arrays_and_a_file_are_taken(tmp_path) -> None:
 def test_mesh_round_trip_makes_normals() -> None:
     corners = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0], [9, 9, 9]], np.float32)
     mesh = Mesh(corners, np.array([[0, 1, 2], [0, 2, 3]], np.int32))
-    again = wire.decode_mesh(wire.encode_mesh(mesh))
+    again, _ = wire.decode_mesh(wire.encode_mesh(mesh))
     np.testing.assert_array_equal(again.vertices, mesh.vertices)
     np.testing.assert_array_equal(again.faces, mesh.faces)
     assert again.normals is not None
