@@ -114,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--name", required=True, help="what the prior and its run are called")
     train.add_argument("--preset", choices=("cpu", "gpu"), default="cpu", help="default: cpu")
     train.add_argument("--minutes", type=_positive, metavar="M", help="as many steps as fit, instead of the preset's")
+    train.add_argument("--from", dest="start_from", metavar="NAME|PATH", help="begin with the weights of this prior")
     train.add_argument("--resume", action="store_true", help="go on with the run of this name, if there is one")
     train.add_argument("--device", choices=DEVICES, default="auto", help="default: auto")
     train.add_argument("--output", type=Path, metavar="FILE", help="default: NAME.safetensors among the user's priors")
@@ -151,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
     evaluate.set_defaults(run=_evaluate)
 
-    priors = commands.add_parser("priors", parents=[common], help="list, show or verify priors")
+    priors = commands.add_parser("priors", parents=[common], help="list, show, verify, import, export or remove priors")
     actions = priors.add_subparsers(dest="action", metavar="ACTION", parser_class=_Parser)
     listing = actions.add_parser("list", parents=[common], help="the installed priors")
     listing.set_defaults(run=_priors_list)
@@ -161,6 +162,19 @@ def _parser() -> argparse.ArgumentParser:
     verify = actions.add_parser("verify", parents=[common], help="is this file a sound prior?")
     verify.add_argument("prior", metavar="NAME|PATH")
     verify.set_defaults(run=_priors_verify)
+    bring = actions.add_parser("import", parents=[common], help="take a prior's file among the user's priors")
+    bring.add_argument("file", type=Path, metavar="FILE")
+    bring.add_argument("--name", default="", help="what it is called from now on (default: its own name)")
+    bring.add_argument("--replace", action="store_true", help="also where another prior has that name")
+    bring.set_defaults(run=_priors_import)
+    export = actions.add_parser("export", parents=[common], help="write a prior to a file")
+    export.add_argument("prior", metavar="NAME|PATH")
+    export.add_argument("file", type=Path, metavar="FILE", help="a .safetensors file, or a folder for it")
+    export.add_argument("--replace", action="store_true", help="overwrite the file")
+    export.set_defaults(run=_priors_export)
+    remove = actions.add_parser("remove", parents=[common], help="delete a prior that was trained or imported here")
+    remove.add_argument("prior", metavar="NAME")
+    remove.set_defaults(run=_priors_remove)
     priors.set_defaults(run=_priors_list)
 
     serve = commands.add_parser(
@@ -476,6 +490,7 @@ def _train(options: argparse.Namespace) -> int:
                 overrides=overrides,
                 pose_steps=options.pose_steps,
                 minutes=options.minutes,
+                start_from=options.start_from,
                 workers=options.workers or os.cpu_count() or 1,
                 device=resolve_device(options.device),
                 on_progress=show if first else lambda *state: None,
@@ -575,6 +590,31 @@ def _priors_verify(options: argparse.Namespace) -> int:
         print(json.dumps({"ok": True, "prior": str(options.prior), "name": name}))
     else:
         print(f"{name}: sound")
+    return DONE
+
+
+def _priors_import(options: argparse.Namespace) -> int:
+    from .jobs.wire import plain
+    from .priors.exchange import import_prior
+
+    info = import_prior(options.file, options.name, options.replace)
+    print(json.dumps({"prior": plain(vars(info))}) if options.json else f"Imported {info.name}")
+    return DONE
+
+
+def _priors_export(options: argparse.Namespace) -> int:
+    from .priors.exchange import export_prior
+
+    path = export_prior(options.prior, options.file, options.replace).absolute()
+    print(json.dumps({"output": str(path)}) if options.json else f"Wrote {path}")
+    return DONE
+
+
+def _priors_remove(options: argparse.Namespace) -> int:
+    from .priors.exchange import remove_prior
+
+    path = remove_prior(options.prior)
+    print(json.dumps({"removed": str(path)}) if options.json else f"Removed {path}")
     return DONE
 
 

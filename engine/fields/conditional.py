@@ -36,6 +36,58 @@ class Encoded:
 _HAS_MKLDNN = bool(torch._C._has_mkldnn)
 
 
+class _FrozenConvolution(torch.autograd.Function):
+    """Convolution of one float32 volume with weights that are not learnt, on the CPU, by the vectorised kernels.
+
+    torch picks the plain loop again for the gradient, ten times slower than the convolution itself. The gradient of a
+    convolution in its input is one too: with the weights mirrored and transposed, of the output's gradient, between
+    whose numbers a stride leaves zeros. It is linear, so derivatives of any order and direction are convolutions.
+    """
+
+    @staticmethod
+    def forward(input: Tensor, weight: Tensor, bias: Tensor | None, padding: int, stride: int) -> Tensor:
+        out: Tensor = torch.mkldnn_convolution(input, weight, bias, (padding,) * 3, (stride,) * 3, (1,) * 3, 1)
+        return out
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None, int, int], output: Tensor) -> None:
+        input, weight, _, ctx.padding, ctx.stride = inputs
+        ctx.shape = input.shape
+        ctx.save_for_backward(weight)
+        ctx.save_for_forward(weight)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (weight,) = ctx.saved_tensors
+        kernel = weight.shape[2]
+        if ctx.stride > 1:
+            # Back to the input's size: output cell o stands at o * stride, and what the stride left out is zero.
+            apart = [size + 2 * ctx.padding - kernel + 1 for size in ctx.shape[2:]]
+            spread = gradient.new_zeros(*gradient.shape[:2], *apart)
+            spread[:, :, :: ctx.stride, :: ctx.stride, :: ctx.stride] = gradient
+            gradient = spread
+        mirrored = weight.flip(2, 3, 4).transpose(0, 1)
+        return (
+            _FrozenConvolution.apply(gradient, mirrored, None, kernel - 1 - ctx.padding, 1), None, None, None, None
+        )  # fmt: skip
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        (weight,) = ctx.saved_tensors
+        out: Tensor = _FrozenConvolution.apply(tangent, weight, None, ctx.padding, ctx.stride)
+        return out
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], input: Tensor, weight: Tensor, bias: Tensor | None, padding: int,
+        stride: int,
+    ) -> tuple[Tensor, int]:  # fmt: skip
+        assert in_dims[0] is not None and in_dims[1] is None and in_dims[2] is None
+        input = input.movedim(in_dims[0], 0)
+        out = _FrozenConvolution.apply(input.flatten(0, 1), weight, bias, padding, stride)
+        return out.unflatten(0, input.shape[:2]), 0
+
+
 class _Conv3d(nn.Conv3d):
     """nn.Conv3d that asks for the vectorised CPU kernel where torch's own rule of thumb declines it.
 
@@ -45,8 +97,12 @@ class _Conv3d(nn.Conv3d):
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         plain = input.device.type == "cpu" and input.dtype == torch.float32 and weight.dtype == torch.float32
         if plain and _HAS_MKLDNN and not torch.is_autocast_enabled("cpu"):
+            padding = cast("tuple[int, ...]", self.padding)
+            if not weight.requires_grad and (bias is None or not bias.requires_grad):
+                frozen: Tensor = _FrozenConvolution.apply(input, weight, bias, padding[0], self.stride[0])
+                return frozen
             out: Tensor = torch.mkldnn_convolution(
-                input, weight, bias, cast("tuple[int, ...]", self.padding), self.stride, self.dilation, self.groups
+                input, weight, bias, padding, self.stride, self.dilation, self.groups
             )
             return out
         usual: Tensor = super()._conv_forward(input, weight, bias)
@@ -78,6 +134,11 @@ class _Residual(nn.Module):
 
 def _up(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def _only_bias(layer: nn.Conv3d, like: Tensor) -> Tensor:
+    assert layer.bias is not None
+    return layer.bias.to(like.dtype).view(1, -1, 1, 1, 1)
 
 
 def channels_last(field: GridField) -> GridField:
@@ -171,13 +232,12 @@ class GridField(nn.Module):
         y = self.d2b(self.d2(_activated(x)))
         y = y + y.mean((2, 3, 4), keepdim=True)
         x = self.d3b(x + _up(self.d3(_activated(y))))
+        # No evidence is evidence of zeros, of which only the biases are left: as in training, when it is dropped.
         x = _up(self.d4(_activated(x)))
-        if skip16 is not None:
-            x = x + self.d4s(_activated(skip16))
+        x = x + (_only_bias(self.d4s, x) if skip16 is None else self.d4s(_activated(skip16)))
         x = self.d4b(_activated(x))
         x = _up(self.d5(_activated(x)))
-        if skip32 is not None:
-            x = x + self.d5s(skip32)
+        x = x + (_only_bias(self.d5s, x) if skip32 is None else self.d5s(skip32))
         x = self.d5b(_activated(x))
         features: Tensor = self.features(_activated(x))
         return features

@@ -14,7 +14,8 @@ BOUND = 0.55
 
 _POINT_CHANNELS = 10  # count, mean offset (3), second moments (6)
 CHANNELS = 2 * (_POINT_CHANNELS + 1) + 1 + 3
-"""Points and emptiness as they are and mirrored in x = 0, whether the viewpoint is known, and the coordinates."""
+"""Points and emptiness as they are and mirrored in x = 0, whether the viewpoint is known (1, 0, or -1: the points are
+the whole surface), and the coordinates."""
 
 _RAY_SAMPLES = 32
 
@@ -25,11 +26,19 @@ def _scatter(index: Tensor, values: Tensor, cells: int) -> Tensor:
     return out.scatter_add_(1, index[..., None].expand_as(values), values)
 
 
-def evidence_grid(points: Tensor, weights: Tensor, origins: Tensor, ray_weights: Tensor, resolution: int) -> Tensor:
+def evidence_grid(
+    points: Tensor,
+    weights: Tensor,
+    origins: Tensor,
+    ray_weights: Tensor,
+    resolution: int,
+    whole: Tensor | None = None,
+) -> Tensor:
     """Evidence of a batch of clouds.
 
     points: (B, N, 3).  weights: (B, N), 0 for padding.  origins: (B, N, 3), where each point was seen from.
-    ray_weights: (B, N), 0 where that is not known (or to spend fewer rays).
+    ray_weights: (B, N), 0 where that is not known (or to spend fewer rays).  whole: (B,) bool, True where the points
+    are all of a surface and not what somebody saw of it; None: nowhere.
     Returns (B, CHANNELS, R, R, R) float32.
     """
     batch = len(points)
@@ -75,7 +84,10 @@ def evidence_grid(points: Tensor, weights: Tensor, origins: Tensor, ray_weights:
     mirror_sign = torch.ones(_POINT_CHANNELS + 1, device=points.device)
     mirror_sign[[1, 7, 8]] = -1  # offset x, moments xy and xz
     mirrored = grid.flip(1) * mirror_sign
-    known = (ray_weights.amax(1) > 0).to(grid.dtype).view(batch, 1, 1, 1, 1)
+    known = (ray_weights.amax(1) > 0).to(grid.dtype)
+    if whole is not None:
+        known = torch.where(whole, -1.0, known)
+    known = known.view(batch, 1, 1, 1, 1)
     known = known.expand(-1, resolution, resolution, resolution, 1)
     axis = (torch.arange(resolution, device=points.device, dtype=points.dtype) + 0.5) / resolution * 2 - 1
     xyz = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).expand(batch, -1, -1, -1, -1)
@@ -93,6 +105,16 @@ def cloud_evidence(points: Tensor, viewpoint: Tensor | None, resolution: int) ->
     else:
         origin, rays = viewpoint, weights
     return evidence_grid(points[None], weights, origin.expand(1, len(points), 3), rays, resolution)
+
+
+def whole_evidence(points: Tensor, resolution: int) -> Tensor:
+    """Evidence of complete surfaces (B, N, 3), evenly sampled: how shapes are encoded that are to be generated from.
+
+    Returns (B, CHANNELS, R, R, R).
+    """
+    weights = points.new_full(points.shape[:2], min(1.0, 2048 / points.shape[1]))
+    everywhere = torch.ones(len(points), dtype=torch.bool, device=points.device)
+    return evidence_grid(points, weights, torch.zeros_like(points), torch.zeros_like(weights), resolution, everywhere)
 
 
 def interpolate(grid: Tensor, points: Tensor) -> Tensor:

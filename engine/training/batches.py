@@ -19,12 +19,20 @@ from .supervision import UNITS, VIEWS
 POINTS = 2048
 """Points of a partial cloud; fewer are padded with weight 0."""
 
+WHOLE_SHARE = 0.3
+"""How often the evidence is the complete surface: what codes that can be generated and blended are learnt from."""
+
+AMBIGUOUS = 0.6
+"""A shape whose winding number agrees less than this with visibility has no inside to be sure of: its distances are
+taken as unsigned."""
+
 
 @dataclass
 class Batch:
     """points, origins: (B, POINTS, 3).  weights, ray_weights: (B, POINTS).  queries, gradients: (B, P, 3).
-    distances: (B, P).  Canonical frame.  whole: (B,) bool, where the evidence is the complete surface.  seats: (B,)
-    long, the places of the shapes among those trained on."""
+    distances: (B, P).  Canonical frame.  whole: (B,) bool, where the evidence is the complete surface.  signed: (B,)
+    bool, where the distances' signs are to be trusted.  seats: (B,) long, the places of the shapes among those trained
+    on."""
 
     points: Tensor
     weights: Tensor
@@ -34,6 +42,7 @@ class Batch:
     distances: Tensor
     gradients: Tensor
     whole: Tensor
+    signed: Tensor
     seats: Tensor
 
 
@@ -115,20 +124,18 @@ def make_example(
     """
     surface = record["surface"].astype(np.float32) / UNITS
     seen, viewpoints = record["seen"], record["viewpoint"]
-    warp = Warp(rng, surface, pose_noise) if augment else _identity(surface)
-
     kind = rng.random() if view is None else 0.0
+    whole = kind > 1 - WHOLE_SHARE  # everything, from nowhere: how complete shapes are encoded
+    warp = Warp(rng, surface, pose_noise and not whole) if augment else _identity(surface)
     origin = np.zeros((len(surface), 3), np.float32)
     known = np.zeros(len(surface), np.float32)
-    whole = False
-    if kind > 0.9:  # everything, from nowhere: how complete shapes are encoded
+    if whole:
         pick = np.ones(len(surface), bool)
-        whole = True
     else:
         first = int(rng.integers(VIEWS)) if view is None else view
         pick = (seen >> first) & 1 == 1
         origin[:] = viewpoints[first]
-        if kind > 0.8:  # a second view
+        if kind > 0.9 * (1 - WHOLE_SHARE):  # a second view
             second = int(rng.integers(VIEWS))
             new = ((seen >> second) & 1 == 1) & ~pick
             origin[new] = viewpoints[second]
@@ -138,17 +145,17 @@ def make_example(
     if len(chosen) < 16:
         chosen = np.arange(len(surface))
         known[:] = 0
-    if view is None and rng.random() < 0.25:  # a hole, as dark or shiny parts leave
+    if view is None and not whole and rng.random() < 0.25:  # a hole, as dark or shiny parts leave
         centre = surface[rng.choice(chosen)]
         far = np.linalg.norm(surface[chosen] - centre, axis=1) > rng.uniform(0.05, 0.25)
         if far.sum() > 64:
             chosen = chosen[far]
-    limit = POINTS if view is not None else int(rng.choice([POINTS, POINTS, 1024, 400]))
+    limit = POINTS if whole or view is not None else int(rng.choice([POINTS, POINTS, 1024, 400]))
     if len(chosen) > limit:
         chosen = rng.choice(chosen, limit, replace=False)
     points = warp.points(surface[chosen])
     origins = warp.points(origin[chosen])
-    if view is None and rng.random() < 0.4:
+    if view is None and not whole and rng.random() < 0.4:
         sigma = rng.uniform(0.0, 0.01)
         points = points + rng.normal(0.0, sigma, points.shape).astype(np.float32)
         if rng.random() < 0.25:
@@ -165,7 +172,8 @@ def make_example(
     distance, gradient = warp.distances(
         x, record["distance"][which].astype(np.float32) / UNITS, record["gradient"][which].astype(np.float32) / 127
     )
-    return points, weights, origins, rays, warp.points(x), distance, gradient, np.bool_(whole)
+    signed = np.bool_(record["agreement"] >= AMBIGUOUS)
+    return points, weights, origins, rays, warp.points(x), distance, gradient, np.bool_(whole), signed
 
 
 def make_batch(

@@ -21,13 +21,15 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from ..errors import EngineError, InputError
+from ..fields.conditional import GridField
+from ..fields.evidence import whole_evidence
 from ..fitting.completion import CompletionSettings, complete_canonical
 from ..geometry.clouds import PointCloud
 from ..geometry.metrics import f_score
 from ..geometry.sampling import sample_surface
 from ..meshing import extract_sparse
-from ..priors.prior import ARCHITECTURES, Field, Prior, save_prior
-from .batches import make_batch, make_example
+from ..priors.prior import ARCHITECTURES, Field, Prior, load_prior, save_prior
+from .batches import POINTS, make_batch, make_example
 from .library import OTHER, Library, load_library
 from .pose import train_pose
 from .supervision import QUERIES, UNITS, VIEWS, build_supervision
@@ -101,12 +103,12 @@ def validation_completion(
     """A quick look at what training is for: mean F-score at 2 % of completing held-out shapes from one clean view.
 
     At 2 %, not 1 %: the 6,000 surface points of a record lie about 1.5 % apart, so a perfect answer would fail at 1 %.
-    The figures that count are those of `shapewright evaluate completion`.
+    Also of the codes alone ("code_f_score"). The figures that count are those of `shapewright evaluate completion`.
     """
 
     def measure(field: Field, step: int) -> dict[str, float]:
         prior = Prior(field, {"name": "validation", "classes": []})
-        scores, inputs = [], []
+        scores, inputs, alone = [], [], []
         for k in validation[:count]:
             record = records[k]
             rng = np.random.default_rng(int(k))
@@ -114,6 +116,8 @@ def validation_completion(
             seen = points[weights > 0]
             truth = record["surface"].astype(np.float32) / UNITS
             inputs.append(f_score(seen, truth, 0.02))
+            if isinstance(field, GridField):
+                alone.append(_code_alone(field, truth, resolution, rng))
             cloud = PointCloud(seen, None, origins[0])
             try:
                 whole = complete_canonical(prior, cloud, CompletionSettings(steps=steps, refine=False))
@@ -122,9 +126,22 @@ def validation_completion(
                 scores.append(0.0)
                 continue
             scores.append(f_score(sample_surface(mesh, 12_000, rng)[0], truth, 0.02))
-        return {"f_score": float(np.mean(scores)), "input_f_score": float(np.mean(inputs))}
+        measured = {"f_score": float(np.mean(scores)), "input_f_score": float(np.mean(inputs))}
+        return measured | ({"code_f_score": float(np.mean(alone))} if alone else {})
 
     return measure
+
+
+def _code_alone(field: GridField, truth: NDArray[np.float32], resolution: int, rng: np.random.Generator) -> float:
+    """F-score at 2 % of a shape that was encoded whole and decoded from the code alone: how well codes hold shapes."""
+    points = torch.as_tensor(truth[:POINTS], device=next(field.parameters()).device)
+    with torch.no_grad():
+        features = field.decode(field.encode(whole_evidence(points[None], field.resolution)).mean)
+        try:
+            mesh = extract_sparse(lambda x: field.query(features, x[None])[0], resolution, device=points.device).mesh
+        except EngineError:
+            return 0.0
+    return f_score(sample_surface(mesh, 12_000, rng)[0], truth, 0.02)
 
 
 def card(library: Library, selection: Selection, run: Run, name: str, pose_steps: int) -> dict[str, Any]:
@@ -233,6 +250,7 @@ def train_prior(
     overrides: dict[str, Any] | None = None,
     pose_steps: int = 3000,
     minutes: float | None = None,
+    start_from: str | None = None,
     supervision: Path | None = None,
     workers: int = 2,
     device: torch.device,
@@ -242,9 +260,10 @@ def train_prior(
     """Everything from a folder of meshes to `output` (a prior file). Resumable at every stage; returns the file.
 
     minutes: instead of the preset's number of steps, as many as fit (measured on the first twenty, then fixed, so that
-    the learning rate's schedule ends with the training).  on_progress(stage, fraction, seconds left, training
-    progress).  Raises InputError for a library without usable shapes, Cancelled (after saving) when should_stop() says
-    so.
+    the learning rate's schedule ends with the training).  start_from: name or path of a prior whose weights the
+    training begins with, so that few meshes go a long way; its architecture is taken too, and the card names it.
+    on_progress(stage, fraction, seconds left, training progress).  Raises InputError for a library without usable
+    shapes, Cancelled (after saving) when should_stop() says so.
     """
     if preset not in PRESETS:
         raise InputError(
@@ -255,6 +274,9 @@ def train_prior(
         )
     folder = runs / name
     settings = replace(PRESETS[preset], **(overrides or {}))
+    start = load_prior(start_from, str(device)) if start_from else None
+    if start is not None:
+        settings = replace(settings, architecture=start.field.name, arguments=dict(start.field.arguments))
     _check(name, settings)
     if not resume and (folder / "checkpoint.safetensors").exists():
         raise run_exists(name)
@@ -283,6 +305,7 @@ def train_prior(
     wait_for_all()  # nobody writes the settings while another still looks for them
     run = train(
         records, selection.indices, selection.weights, folder, settings, device=device, resume=resume,
+        start=start.field if start else None,
         validate=validation_completion(records, selection.validation) if len(selection.validation) else None,
         on_progress=lambda p: on_progress("Training", p.step / p.steps, p.seconds_left, p),
         should_stop=should_stop,
@@ -311,7 +334,7 @@ def fingerprint(library: Library) -> str:
 def _steps_in(
     minutes: float, records: NDArray[np.void], selection: Selection, settings: TrainingSettings, device: torch.device
 ) -> int:
-    trial = Run(Path("unused"), settings, device)
+    trial = Run(Path("unused"), settings, device, len(selection.indices))
     began, warm = time.monotonic(), 5
     for step in range(20):
         if step == warm:

@@ -46,7 +46,8 @@ class TrainingSettings:
     """steps: optimiser steps in all (the learning rate's schedule spans them).  batch: shapes a step and process.
     queries: points with distances a shape.  kl: weight of the code's divergence from N(0, 1); for `deepsdf` of the
     squared length of the codes.  sign: weight of the inside-outside cross-entropy.  skip_drop: how often the decoder
-    must do without the evidence's own features, so that codes alone suffice.  precision: 'float32' or 'bfloat16'.
+    must do without the evidence's own features, so that codes alone suffice (with whole shapes it always must).
+    precision: 'float32' or 'bfloat16'.
     """
 
     architecture: str = "grid"
@@ -57,7 +58,7 @@ class TrainingSettings:
     learning_rate: float = 1.5e-3
     kl: float = 2e-3
     sign: float = 0.25
-    skip_drop: float = 0.2
+    skip_drop: float = 0.1
     precision: str = "bfloat16"
     compile: bool = False
     seed: int = 0
@@ -81,9 +82,10 @@ class Objective(nn.Module):
         self.field, self.settings = field, settings
 
     def forward(
-        self, grid: Tensor, queries: Tensor, distances: Tensor, noise: Tensor, keep: Tensor
+        self, grid: Tensor, queries: Tensor, distances: Tensor, noise: Tensor, keep: Tensor, signed: Tensor
     ) -> tuple[Tensor, Tensor]:
         """grid: evidence.  noise: like the code, N(0, 1).  keep: (B,) 1 where evidence features pass to the decoder.
+        signed: (B,) 1 where the distances' signs can be trusted; elsewhere only their sizes count (SAL).
         Returns the loss and its parts (distance in thousandths, sign, kl)."""
         encoded = self.field.encode(grid)
         mean, log_variance = encoded.mean.float(), encoded.log_variance.float()
@@ -94,8 +96,12 @@ class Objective(nn.Module):
         with torch.autocast(grid.device.type, enabled=False):
             predicted = self.field.query(features.float(), queries)
             near = 1 + 3 * torch.exp(-distances.abs() / 0.02)
-            distance = ((predicted - distances.clamp(-0.1, 0.1)).abs() * near).mean() / near.mean()
-            sign = losses.sign_cross_entropy(predicted, distances)
+            target = distances.clamp(-0.1, 0.1)
+            error = torch.where(
+                signed[:, None] > 0, (predicted - target).abs(), losses.sign_agnostic(predicted, target)
+            )
+            distance = (error * near).mean() / near.mean()
+            sign = losses.sign_cross_entropy(predicted, distances, weight=signed[:, None].expand_as(distances))
             kl = losses.gaussian_kl(mean, log_variance)
         loss = 10 * distance + self.settings.sign * sign + self.settings.kl * kl
         return loss, torch.stack([1000 * distance.detach(), sign.detach(), kl.detach()])
@@ -113,13 +119,16 @@ class AutoDecoder(nn.Module):
         self.codes = nn.Parameter(0.01 * torch.randn(seats, *field.code_shape))
 
     def forward(
-        self, seats: Tensor, queries: Tensor, distances: Tensor, noise: Tensor, keep: Tensor
+        self, seats: Tensor, queries: Tensor, distances: Tensor, noise: Tensor, keep: Tensor, signed: Tensor
     ) -> tuple[Tensor, Tensor]:
         """seats: (B,) which code belongs to each shape. The rest as for `Objective`; noise and keep are not used."""
         codes = self.codes[seats]
         with torch.autocast(queries.device.type, enabled=False):
             predicted = self.field.query(self.field.decode(codes), queries)
-        distance = losses.clamped_l1(predicted, distances)
+        target = distances.clamp(-0.1, 0.1)
+        distance = torch.where(
+            signed[:, None] > 0, (predicted - target).abs(), losses.sign_agnostic(predicted, target)
+        ).mean()
         length = codes.square().sum(1).mean()
         loss = 10 * distance + self.settings.kl * length
         sign = losses.sign_cross_entropy(predicted.detach(), distances)
@@ -201,6 +210,19 @@ class Run:
         self.optimiser = torch.optim.AdamW(self.module.parameters(), lr=settings.learning_rate, weight_decay=1e-4)
         self.step = 0
         self.seconds = 0.0
+
+    def begin_with(self, start: Field) -> None:
+        """Take the weights of a trained field. InputError where it is built otherwise."""
+        if start.name != self.field.name or start.arguments != self.field.arguments:
+            raise InputError(
+                "start_differs",
+                "The training cannot begin with this prior.",
+                f"It is {start.name} with {start.arguments}, the training's network {self.field.name} with "
+                f"{self.field.arguments}.",
+                "Choose the same architecture and arguments, or begin without a prior.",
+            )
+        self.field.load_state_dict(start.state_dict())
+        self.average = {k: v.detach().clone() for k, v in self.field.state_dict().items()}
 
     @property
     def checkpoint(self) -> Path:
@@ -300,13 +322,15 @@ class Run:
         else:
             given = ev.evidence_grid(
                 move(batch.points), move(batch.weights), move(batch.origins), move(batch.ray_weights),
-                self.field.resolution,
+                self.field.resolution, move(batch.whole),
             ).contiguous(memory_format=torch.channels_last_3d)
         generator = torch.Generator().manual_seed((s.seed * 1_000_003 + self.step) * 64 + self.rank)
         noise = move(torch.randn((len(batch.points), *self.field.code_shape), generator=generator))
-        keep = move((torch.rand(len(batch.points), generator=generator) >= s.skip_drop).float())
+        keep = (torch.rand(len(batch.points), generator=generator) >= s.skip_drop) & ~batch.whole
         with torch.autocast(device.type, torch.bfloat16, enabled=s.precision == "bfloat16"):
-            loss, parts = self.objective(given, move(batch.queries), move(batch.distances), noise, keep)
+            loss, parts = self.objective(
+                given, move(batch.queries), move(batch.distances), noise, move(keep.float()), move(batch.signed.float())
+            )
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
@@ -339,6 +363,7 @@ def train(
     *,
     device: torch.device,
     resume: bool = False,
+    start: Field | None = None,
     validate: Callable[[Field, int], dict[str, float]] | None = None,
     validate_every: int = 1000,
     on_progress: Callable[[TrainingProgress], None] = lambda progress: None,
@@ -347,6 +372,7 @@ def train(
 ) -> Run:
     """Train (or go on training) the run in `folder` on records[indices], drawn with the given weights.
 
+    start: a trained field of the same architecture, whose weights a new run begins with (instead of random ones).
     Raises Cancelled when should_stop() says so, after saving; InputError where the folder holds another run.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -355,6 +381,8 @@ def train(
         if not resume:
             raise run_exists(folder.name)
         run.load()
+    elif start is not None:
+        run.begin_with(start)
     curves = folder / "curves.csv"
     if run.rank == 0:
         for left_over in folder.glob("*.part"):  # of a process that was killed while writing

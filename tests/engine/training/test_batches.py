@@ -158,10 +158,12 @@ def test_same_seed_same_batch_and_another_seed_another(records: np.ndarray) -> N
 
 
 def test_shapes_types_and_padding(records: np.ndarray) -> None:
-    batch = make_batch(records, np.arange(len(records)), np.ones(len(records)), 16, 100, [0, 0, 0])
-    assert batch.points.shape == batch.origins.shape == (16, POINTS, 3)
-    assert batch.weights.shape == batch.ray_weights.shape == (16, POINTS)
-    assert batch.queries.shape == batch.gradients.shape == (16, 100, 3) and batch.distances.shape == (16, 100)
+    batch = make_batch(records, np.arange(len(records)), np.ones(len(records)), 48, 100, [0, 0, 0])
+    assert batch.points.shape == batch.origins.shape == (48, POINTS, 3)
+    assert batch.weights.shape == batch.ray_weights.shape == (48, POINTS)
+    assert batch.queries.shape == batch.gradients.shape == (48, 100, 3) and batch.distances.shape == (48, 100)
+    assert 0.1 < float(batch.whole.float().mean()) < 0.5 and bool((batch.ray_weights[batch.whole] == 0).all())
+    assert bool((batch.weights[batch.whole] == 1).all())  # evenly all over, never with a hole
     assert batch.whole.dtype == torch.bool and batch.points.dtype == batch.distances.dtype == torch.float32
     for name, value in vars(batch).items():
         assert bool(torch.isfinite(value).all()), name
@@ -185,7 +187,7 @@ def test_only_the_shapes_asked_for_are_drawn(records: np.ndarray) -> None:
 def test_a_validation_view_is_the_record_itself(records: np.ndarray) -> None:
     record, view = records[2], 3
     rng = np.random.default_rng(0)
-    points, weights, origins, rays, queries, distance, gradient, whole = make_example(
+    points, weights, origins, rays, queries, distance, gradient, whole, signed = make_example(
         record, rng, 500, view=view, augment=False
     )
     seen = record["surface"][(record["seen"] >> view) & 1 == 1].astype(np.float32) / UNITS
