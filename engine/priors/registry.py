@@ -7,7 +7,7 @@ import json
 import math
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ _LONGEST_HEADER = 20_000_000
 
 @dataclass
 class PriorInfo:
-    """name: what requests call it.  classes: what it knows.  sha256: of the whole file."""
+    """name: what requests call it.  classes: what it knows.  sha256: of the whole file.  shipped: comes with the
+    engine.  about: what a person reads of the card, where it says so: class_counts, data (source -> shapes, licences),
+    licence, training (date, steps, seconds, device, shapes), quality."""
 
     name: str
     path: Path
@@ -29,6 +31,8 @@ class PriorInfo:
     classes: list[str]
     sha256: str
     bytes: int
+    shipped: bool = False
+    about: dict[str, Any] = field(default_factory=dict)
 
 
 def user_folder() -> Path:
@@ -96,6 +100,11 @@ def _card(path: Path) -> dict[str, Any]:
     missing = [k for k in ("name", "version", "architecture", "arguments", "classes") if k not in card]
     if missing:
         raise _refuse(path, f"Its card lacks: {', '.join(missing)}.")
+    wrong = [k for k in ("name", "architecture") if not isinstance(card[k], str) or not card[k]]
+    if not isinstance(card["classes"], list) or not all(isinstance(name, str) for name in card["classes"]):
+        wrong.append("classes")
+    if wrong:
+        raise _refuse(path, f"Its card has no text or list of texts where one belongs: {', '.join(wrong)}.")
     widths = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "U8": 1, "I8": 1}
     for name, entry in header.items():
         try:
@@ -106,6 +115,25 @@ def _card(path: Path) -> dict[str, Any]:
         if not (0 <= begin <= end <= size - 8 - length) or end - begin != expected:
             raise _refuse(path, f"Its tensor {name} is truncated.")
     return card
+
+
+def _info(path: Path, card: dict[str, Any]) -> PriorInfo:
+    about = {key: card[key] for key in ("class_counts", "licence", "quality") if key in card}
+    data = card.get("data")
+    if isinstance(data, dict):
+        about["data"] = {
+            str(source): {key: entry[key] for key in ("shapes", "licences") if key in entry}
+            for source, entry in data.items()
+            if isinstance(entry, dict)
+        }
+    training = card.get("training")
+    if isinstance(training, dict):
+        kept = ("date", "steps", "seconds", "device", "shapes", "start_from")
+        about["training"] = {key: training[key] for key in kept if key in training}
+    return PriorInfo(
+        path.stem, path, str(card["version"]), card["architecture"], list(card["classes"]), sha256(path),
+        path.stat().st_size, path.parent == Path(__file__).parent, about,
+    )
 
 
 def sha256(path: Path) -> str:
@@ -133,10 +161,7 @@ def list_priors() -> list[PriorInfo]:
                 card = _card(path)
             except InputError:
                 continue
-            found[path.stem] = PriorInfo(
-                path.stem, path, str(card["version"]), card["architecture"], list(card["classes"]), sha256(path),
-                path.stat().st_size,
-            )
+            found[path.stem] = _info(path, card)
     return list(found.values())
 
 
@@ -147,11 +172,13 @@ def verify(name_or_path: str | Path) -> PriorInfo:
 
     path = find(name_or_path)
     card = _card(path)
-    with safe_open(path, "numpy") as file:
-        for name in file.keys():  # noqa: SIM118 (not a dictionary)
-            if not np.isfinite(file.get_tensor(name).astype(np.float32)).all():
-                raise _refuse(path, f"Its tensor {name} holds numbers that are not finite.")
-    return PriorInfo(
-        path.stem, path, str(card["version"]), card["architecture"], list(card["classes"]), sha256(path),
-        path.stat().st_size,
-    )
+    try:
+        with safe_open(path, "numpy") as file:
+            for name in file.keys():  # noqa: SIM118 (not a dictionary)
+                if not np.isfinite(file.get_tensor(name).astype(np.float32)).all():
+                    raise _refuse(path, f"Its tensor {name} holds numbers that are not finite.")
+    except InputError:
+        raise
+    except Exception as error:  # tensors that overlap, a type NumPy lacks: the reader has an exception for each
+        raise _refuse(path, f"It cannot be read: {' '.join(str(error).split())[:300]}.") from None
+    return _info(path, card)
