@@ -27,6 +27,12 @@ TERMS: dict[str, tuple[Term, tuple[Tensor, ...], int]] = {
     "normal": (losses.normal, (numbers(40, 3), numbers(40, 3, seed=1)), 1),
     "eikonal": (losses.eikonal, (numbers(40, 3),), 1),
     "seen_empty": (lambda f: losses.seen_empty(f, 0.3), (numbers(40),), 1),
+    "off_surface": (lambda f: losses.off_surface(f, 10.0), (numbers(40, scale=0.1),), 1),
+    "normal_cosine": (losses.normal_cosine, (numbers(40, 3), numbers(40, 3, seed=1)), 1),
+    "sign_agnostic": (lambda f, h: losses.sign_agnostic(f, h, 1.5), (numbers(40), numbers(40, seed=1).abs()), 1),
+    "sign_agnostic_l0": (losses.sign_agnostic_l0, (numbers(40), numbers(30, seed=1)), 2),
+    "sign_agnostic_gradient": (losses.sign_agnostic_gradient, (numbers(40, 3), numbers(40, 3, seed=1)), 1),
+    "divergence": (losses.divergence, (numbers(40, scale=40.0),), 1),
 }
 
 
@@ -96,3 +102,23 @@ def test_a_true_signed_distance_has_no_loss() -> None:
     assert float(losses.seen_empty(outside)) == 0.0
     assert float(losses.seen_empty(outside, margin=0.4)) == pytest.approx(0.1)
     assert float(losses.seen_empty(-outside)) == pytest.approx(0.3)
+
+
+def test_sign_agnostic_terms_do_not_know_the_sign() -> None:
+    f, h = numbers(50), numbers(50, seed=1).abs()
+    assert float(losses.sign_agnostic(f, h)) == float(losses.sign_agnostic(-f, h))
+    assert float(losses.sign_agnostic(-h, h)) == 0.0
+    assert float(losses.sign_agnostic_l0(f, h)) == float(losses.sign_agnostic_l0(-f, -h))
+    assert float(losses.sign_agnostic_l0(torch.zeros(5), torch.tensor([1.0, -1.0]))) == 0.0
+    a, b = numbers(50, 3), numbers(50, 3, seed=1)
+    assert float(losses.sign_agnostic_gradient(a, b)) == pytest.approx(float(losses.sign_agnostic_gradient(-a, b)))
+    assert float(losses.sign_agnostic_gradient(-b, b)) == 0.0
+
+
+def test_off_surface_and_divergence_have_their_limits() -> None:
+    assert float(losses.off_surface(torch.zeros(3))) == 1.0
+    assert float(losses.off_surface(torch.tensor([0.5, -0.5]))) < 1e-20
+    assert float(losses.divergence(torch.tensor([-1000.0, 3.0]), largest=10.0)) == 6.5
+    upright = torch.tensor([[0.0, 0.0, 1.0]])
+    assert float(losses.normal_cosine(upright, upright)) == 0.0
+    assert float(losses.normal_cosine(-upright, upright)) == 2.0
