@@ -1,4 +1,4 @@
-"""The papers' terms, one function each. All return a scalar mean; signed distance is negative inside."""
+"""The papers' terms, one function each. All but `sign_agnostic` return a scalar mean; signed distance is negative inside."""
 
 from __future__ import annotations
 
@@ -67,28 +67,28 @@ def normal_cosine(gradient: Tensor, normals: Tensor) -> Tensor:
     return (1 - (gradient * normals).sum(-1)).mean()
 
 
-def sign_agnostic(prediction: Tensor, distance: Tensor, power: float = 1.0) -> Tensor:
-    """mean | |f| - h |^l with the unsigned distance h to the data (SAL, Atzmon and Lipman 2020, eq. 4, L2 variant).
+def sign_agnostic_l2(prediction: Tensor, distance: Tensor, power: float = 1.0) -> Tensor:
+    """mean | |f| - h |^l with h the L2 distance to the data (SAL, Atzmon and Lipman 2020, eq. 4).
 
     The same for f and -f. A start that is negative inside and positive outside (a sphere) stays signed.
     """
-    return ((prediction.abs() - distance).abs() ** power).mean()
+    return (sign_agnostic(prediction, distance) ** power).mean()
 
 
 def sign_agnostic_l0(on_data: Tensor, off_data: Tensor, power: float = 1.0) -> Tensor:
-    """mean |f|^l on the data plus mean | |f| - 1 |^l off it: h is 0 on the data and 1 elsewhere (SAL, L0 variant, eq. 3).
+    """mean |f|^l on the data plus mean | |f| - 1 |^l off it: the L0 distance (SAL, Atzmon and Lipman 2020, eq. 3).
 
     The answer tends to an indicator, -1 inside and 1 outside.
     """
-    return sign_agnostic(on_data, torch.zeros_like(on_data), power) + sign_agnostic(
+    return sign_agnostic_l2(on_data, torch.zeros_like(on_data), power) + sign_agnostic_l2(
         off_data, torch.ones_like(off_data), power
     )
 
 
 def sign_agnostic_gradient(gradient: Tensor, distance_gradient: Tensor) -> Tensor:
-    """mean min(||grad f - grad h||, ||grad f + grad h||), h the unsigned distance (SALD, Atzmon and Lipman 2021, eq. 3).
+    """mean min(||grad f - grad h||, ||grad f + grad h||) (SALD, Atzmon and Lipman 2021, eq. 3).
 
-    Both (..., D). Sobolev training (Czarnecki 2017) that does not know the sign.
+    h: the unsigned distance. Both (..., D). Sobolev training (Czarnecki 2017) that does not know the sign.
     """
     same: Tensor = torch.linalg.vector_norm(gradient - distance_gradient, dim=-1)
     opposite: Tensor = torch.linalg.vector_norm(gradient + distance_gradient, dim=-1)

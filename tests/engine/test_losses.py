@@ -29,7 +29,8 @@ TERMS: dict[str, tuple[Term, tuple[Tensor, ...], int]] = {
     "seen_empty": (lambda f: losses.seen_empty(f, 0.3), (numbers(40),), 1),
     "off_surface": (lambda f: losses.off_surface(f, 10.0), (numbers(40, scale=0.1),), 1),
     "normal_cosine": (losses.normal_cosine, (numbers(40, 3), numbers(40, 3, seed=1)), 1),
-    "sign_agnostic": (lambda f, h: losses.sign_agnostic(f, h, 1.5), (numbers(40), numbers(40, seed=1).abs()), 1),
+    "sign_agnostic": (lambda f, h: losses.sign_agnostic(f, h).mean(), (numbers(40), numbers(40, seed=1)), 2),
+    "sign_agnostic_l2": (lambda f, h: losses.sign_agnostic_l2(f, h, 1.5), (numbers(40), numbers(40, seed=1).abs()), 1),
     "sign_agnostic_l0": (losses.sign_agnostic_l0, (numbers(40), numbers(30, seed=1)), 2),
     "sign_agnostic_gradient": (losses.sign_agnostic_gradient, (numbers(40, 3), numbers(40, 3, seed=1)), 1),
     "divergence": (losses.divergence, (numbers(40, scale=40.0),), 1),
@@ -106,8 +107,8 @@ def test_a_true_signed_distance_has_no_loss() -> None:
 
 def test_sign_agnostic_terms_do_not_know_the_sign() -> None:
     f, h = numbers(50), numbers(50, seed=1).abs()
-    assert float(losses.sign_agnostic(f, h)) == float(losses.sign_agnostic(-f, h))
-    assert float(losses.sign_agnostic(-h, h)) == 0.0
+    assert float(losses.sign_agnostic_l2(f, h)) == float(losses.sign_agnostic_l2(-f, h))
+    assert float(losses.sign_agnostic_l2(-h, h)) == 0.0
     assert float(losses.sign_agnostic_l0(f, h)) == float(losses.sign_agnostic_l0(-f, -h))
     assert float(losses.sign_agnostic_l0(torch.zeros(5), torch.tensor([1.0, -1.0]))) == 0.0
     a, b = numbers(50, 3), numbers(50, 3, seed=1)
