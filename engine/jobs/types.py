@@ -25,7 +25,9 @@ class CompleteRequest:
     align: 'none' = the points are already in the canonical frame (z up, front -y, bounding box of the whole shape
     centred at 0, longest side 1); 'scale' = the axes are trusted, scale and translation are found; 'similarity' = also
     the rotation.  up: which input axis points up ('+z', '-y', ...).  viewpoint: where the sensor stood, in the input's
-    frame, or None.  resolution: cells along the canonical box [-0.55, 0.55]^3 in the final mesh.
+    frame, or None.  resolution: cells along the canonical box [-0.55, 0.55]^3 in the final mesh.  pose: the alignment
+    itself, where the caller knows or has corrected it: the 16 numbers, row by row, of the matrix canonical -> input
+    frame (as in a report's alignment.matrix); `align` and `up` then find nothing.
     """
 
     kind: Literal["complete"] = "complete"
@@ -33,6 +35,7 @@ class CompleteRequest:
     align: Align = "scale"
     up: str = "+z"
     viewpoint: tuple[float, float, float] | None = None
+    pose: tuple[float, ...] | None = None
     hypotheses: int = 1
     resolution: int = 128
     seed: int = 0

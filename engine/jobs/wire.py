@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ..device import DEVICES
 from ..errors import InputError
 from ..geometry.clouds import FloatArray
+from ..geometry.io import check_arrays
 from ..geometry.meshes import IntArray, Mesh, vertex_normals
 from .types import (
     FIT_METHODS,
@@ -171,6 +172,31 @@ _OF_SHAPES: dict[str, Callable[[str, Any], Any]] = {
     "align": _choice("none", "scale", "similarity"),
     "up": _choice(*UP_AXES),
 }
+def _pose(field: str, value: Any) -> tuple[float, ...] | None:
+    if value is None:
+        return None
+    expected = "16 numbers, row by row, of a matrix of translation, rotation and one positive scale, or null"
+    flat = value
+    if isinstance(value, list | tuple) and len(value) == 4 and all(isinstance(row, list | tuple) for row in value):
+        flat = [v for row in value for v in row]
+    if (
+        not isinstance(flat, list | tuple)
+        or len(flat) != 16
+        or any(isinstance(v, bool) or not isinstance(v, int | float) for v in flat)
+        or not all(abs(v) < 1e12 for v in flat)  # false for NaN too
+    ):
+        raise _bad(field, value, expected)
+    matrix = np.array(flat, np.float64).reshape(4, 4)
+    scale = float(np.cbrt(np.linalg.det(matrix[:3, :3])))
+    if (
+        not 1e-9 < scale < 1e9
+        or np.abs(matrix[3] - [0, 0, 0, 1]).max() > 1e-6
+        or np.abs(matrix[:3, :3] @ matrix[:3, :3].T / scale**2 - np.eye(3)).max() > 1e-3
+    ):
+        raise _bad(field, value, expected)
+    return tuple(float(v) for v in flat)
+
+
 _FIELDS: dict[str, dict[str, Callable[[str, Any], Any]]] = {
     "complete": {
         "kind": _choice("complete"),
@@ -178,6 +204,7 @@ _FIELDS: dict[str, dict[str, Callable[[str, Any], Any]]] = {
         "align": _choice("none", "scale", "similarity"),
         "up": _choice(*UP_AXES),
         "viewpoint": _viewpoint,
+        "pose": _pose,
         "hypotheses": _integer(1, 16),
         "resolution": _integer(8, 512),
         "seed": _integer(0, 2**32 - 1),
@@ -479,6 +506,34 @@ def decode_arrays(source: Path | bytes) -> JobArrays:
             if len(first.kept_normals) != len(first.kept):
                 raise _malformed(f"There are {len(first.kept)} kept points and {len(first.kept_normals)} kept normals.")
     return first
+
+
+def checked_arrays(kind: str, arrays: JobArrays) -> JobArrays:
+    """The arrays without the few rows that are not numbers. Raises InputError for what a `kind` job has no use for, and
+    for points that show no shape (engine.geometry.io.check_arrays)."""
+    if kind not in TAKES_CODES and (arrays.code is not None or any(shape.code is not None for shape in arrays.others)):
+        raise _malformed(f"A '{kind}' job takes no 'code'.")
+    if kind not in ("blend", "arithmetic") and arrays.others:
+        raise _malformed(f"A '{kind}' job takes one shape.")
+    if kind != "vary" and arrays.kept is not None:
+        raise _malformed(f"A '{kind}' job takes no 'kept' points.")
+
+    def checked(shape: JobArrays) -> JobArrays:
+        if shape.code is not None and len(shape.points) == 0:
+            return shape
+        points, normals, faces, _ = check_arrays(shape.points, shape.normals, shape.faces)
+        return JobArrays(points, normals, faces, shape.code)
+
+    answer = checked(arrays)
+    answer.others = [checked(shape) for shape in arrays.others]
+    if arrays.kept is not None:
+        good = np.isfinite(arrays.kept).all(1)
+        if not good.any():
+            raise _malformed("'kept' holds no point.")
+        answer.kept = arrays.kept[good]
+        if arrays.kept_normals is not None:
+            answer.kept_normals = arrays.kept_normals[good]
+    return answer
 
 
 _SHAPE_MEMBERS = {"points": "fiu", "normals": "fiu", "faces": "iu", "code": "f", "pose": "f"}
