@@ -10,7 +10,6 @@ coordinates are sent. `Scan.frame` is the matrix that carries what was sent, and
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -273,111 +272,22 @@ def build_mesh(name: str, arrays: MeshArrays, matrix: np.ndarray | None = None) 
     return mesh
 
 
-class ResultWriter:
-    """The objects that one job leaves in the scene: first a preview, then the results.
+def hide(obj: bpy.types.Object, hidden: bool) -> None:
+    """Hides an object in every view layer that shows it."""
+    for owner in bpy.data.scenes:
+        for layer in owner.view_layers:
+            with contextlib.suppress(RuntimeError):  # not in this view layer
+                obj.hide_set(hidden, view_layer=layer)
 
-    Every method is called on the main thread and leaves the scene whole; `discard` takes back all that was made.
-    """
 
-    def __init__(self, scan: Scan, job_id: str) -> None:
-        self.scan = scan
-        self.job_id = job_id
-        self.preview: Reference | None = None
-        self.results: list[Reference] = []
-        self._matrix, self._bake = placement(scan.frame)
-
-    @property
-    def name(self) -> str:
-        return f"{self.scan.source.name} Complete"
-
-    def show_preview(self, arrays: MeshArrays) -> None:
-        """Makes the preview object, or gives the one that is there a new mesh."""
-        if len(arrays.faces) == 0:
-            return
-        mesh = build_mesh(f"{self.scan.source.name} Preview", arrays, self._bake)
-        obj = self._find_preview()
-        if obj is None:
-            obj = self._new_object(f"{self.scan.source.name} Preview", mesh)
-            obj[PREVIEW_PROPERTY] = self.job_id
-            obj.hide_select = True
-            self.preview = Reference.of(obj)
-        else:
-            _swap_mesh(obj, mesh)
-
-    def add_result(self, arrays: MeshArrays, provenance: dict[str, Any], hypothesis: int) -> bpy.types.Object:
-        """One finished mesh. The first takes the preview's object; further hypotheses come hidden."""
-        if len(arrays.faces) == 0:
-            raise EngineProblem(
-                "result_empty",
-                "The completion has no surface.",
-                "The engine found nothing at this size.",
-                "Check the object's scale and the alignment, or raise the resolution.",
-            )
-        # The source may have been renamed meanwhile: the result carries the name that it has now.
-        self.scan.source.find(bpy.data.objects)
-        mesh = build_mesh(self.name, arrays, self._bake)
-        obj = self._find_preview() if hypothesis == 0 else None
-        if obj is None:
-            obj = self._new_object(self.name, mesh)
-        else:
-            _swap_mesh(obj, mesh)
-            del obj[PREVIEW_PROPERTY]
-            obj.hide_select = False
-            obj.name = self.name
-            self.preview = None
-        mesh.name = obj.name
-        for key, value in provenance.items():
-            obj[f"shapewright_{key}"] = value
-        obj["shapewright_hypothesis"] = hypothesis
-        if hypothesis > 0:
-            obj.hide_render = True
-            with contextlib.suppress(RuntimeError):  # its collection is excluded from this view layer: not shown at all
-                obj.hide_set(True)
-        self.results.append(Reference.of(obj))
-        return obj
-
-    def discard_preview(self) -> None:
-        """Takes the preview away, and what undo and redo may have brought back of it."""
-        for obj in [obj for obj in bpy.data.objects if obj.get(PREVIEW_PROPERTY) == self.job_id]:
-            _remove_object(obj)
-        self.preview = None
-
-    def discard(self) -> None:
-        """Takes back everything: the scene is as it was before the job."""
-        self.discard_preview()
-        for reference in self.results:
-            obj = reference.find(bpy.data.objects)
-            if obj is not None:
-                _remove_object(obj)
-        self.results = []
-
-    def _find_preview(self) -> bpy.types.Object | None:
-        """The preview object; the one that an undo or redo has put in its place, where ours is gone."""
-        if self.preview is None:
-            return None
-        obj = self.preview.find(bpy.data.objects)
-        if obj is None or obj.get(PREVIEW_PROPERTY) != self.job_id:
-            obj = next((other for other in bpy.data.objects if other.get(PREVIEW_PROPERTY) == self.job_id), None)
-        if obj is None or obj.type != "MESH":
-            return None
-        self.preview = Reference.of(obj)
-        return obj
-
-    def _new_object(self, name: str, mesh: bpy.types.Mesh) -> bpy.types.Object:
-        obj = bpy.data.objects.new(name, mesh)
-        obj.matrix_world = self._matrix
-        source = self.scan.source.find(bpy.data.objects)
-        if source is not None and source.users_collection:
-            collections = list(source.users_collection)
-        else:  # the source was deleted: where it used to be
-            collections = [
-                found for ref in self.scan.collections if (found := ref.find(bpy.data.collections)) is not None
-            ]
-        # Collections that are linked from another file cannot be added to.
-        own = [collection for collection in collections if collection.library is None]
-        for collection in own or [bpy.context.scene.collection]:
+def move_to(obj: bpy.types.Object, homes: Sequence[bpy.types.Collection]) -> None:
+    """Links the object into exactly these collections."""
+    for collection in homes:
+        if obj.name not in collection.objects:
             collection.objects.link(obj)
-        return obj
+    for collection in list(obj.users_collection):
+        if collection not in homes:
+            collection.objects.unlink(obj)
 
 
 def placement(frame: np.ndarray) -> tuple[Matrix, np.ndarray | None]:
@@ -395,14 +305,14 @@ def placement(frame: np.ndarray) -> tuple[Matrix, np.ndarray | None]:
     return Matrix.Translation(frame[:3, 3].tolist()), linear
 
 
-def _swap_mesh(obj: bpy.types.Object, mesh: bpy.types.Mesh) -> None:
+def swap_mesh(obj: bpy.types.Object, mesh: bpy.types.Mesh) -> None:
     old = obj.data
     obj.data = mesh
     if old.users == 0:
         bpy.data.meshes.remove(old)
 
 
-def _remove_object(obj: bpy.types.Object) -> None:
+def remove_object(obj: bpy.types.Object) -> None:
     mesh = obj.data if obj.type == "MESH" else None
     bpy.data.objects.remove(obj, do_unlink=True)
     if mesh is not None and mesh.users == 0:
@@ -414,34 +324,8 @@ def remove_stray_previews(running: Iterable[str]) -> int:
     keep = set(running)
     strays = [obj for obj in bpy.data.objects if obj.get(PREVIEW_PROPERTY, "") and obj[PREVIEW_PROPERTY] not in keep]
     for obj in strays:
-        _remove_object(obj)
+        remove_object(obj)
     return len(strays)
-
-
-def provenance_of(
-    request: dict[str, Any], report: dict[str, Any], engine_info: dict[str, Any], scan: Scan
-) -> dict[str, Any]:
-    """What a result says about how it was made, as custom properties (each named 'shapewright_' + key).
-
-    'settings' and 'report' speak of the frame that was sent; 'frame' is the matrix from there to the world.
-    """
-    prior = report.get("prior", request.get("prior", ""))
-    prior_hash = report.get("prior_hash", "")
-    if isinstance(prior, dict):
-        prior_hash = prior_hash or prior.get("hash") or prior.get("sha256") or ""
-        prior = prior.get("name") or request.get("prior", "")
-    versions = report.get("versions") if isinstance(report.get("versions"), dict) else {}
-    engine_version = versions.get("shapewright") or versions.get("engine") or engine_info.get("version") or ""
-    return {
-        "source": scan.source.name,
-        "prior": str(prior),
-        "prior_hash": str(prior_hash),
-        "seed": int(report.get("seed", request.get("seed", 0))),
-        "settings": json.dumps(request, sort_keys=True),
-        "frame": json.dumps(scan.frame.tolist()),
-        "engine_version": str(engine_version),
-        "report": json.dumps(report, sort_keys=True),
-    }
 
 
 def camera_position(scene: bpy.types.Scene, depsgraph: bpy.types.Depsgraph) -> tuple[float, float, float]:

@@ -21,6 +21,7 @@ from bpy.app.handlers import persistent
 from . import scene
 from .engine_client import EngineProblem, JobThread, MeshArrays, PreviewArrays
 from .engine_process import FAILED, READY, STARTING, EngineProcess
+from .results import JobWriter, ResultWriter
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,9 @@ FINISHED = (DONE, JOB_FAILED, CANCELLED)
 class Job:
     """One piece of work for the engine, as the add-on sees it.
 
-    scan: the source, where the job makes objects; None for a job without any (the engine's own test).
+    scan: the source object, where there is one; its arrays travel with the request.
+    writer: makes the job's objects; where it is None, one for results in the scan's place is made, and a job without
+    a scan makes no objects (the engine's own test).
     """
 
     title: str
@@ -61,7 +64,7 @@ class Job:
     first_preview_s: float | None = None
     seconds: float = 0.0
     thread: JobThread | None = None
-    writer: scene.ResultWriter | None = None
+    writer: JobWriter | None = None
     received: bool = False
     """Whether the engine's part is over and its meshes are here."""
     waiting_meshes: list[MeshArrays] = field(default_factory=list)
@@ -99,8 +102,10 @@ class Session:
 
     def submit(self, job: Job) -> Job:
         """Takes a job on; starts the engine where none runs. Returns at once."""
-        if job.scan is not None:
-            job.writer = scene.ResultWriter(job.scan, job.id)
+        if job.writer is None and job.scan is not None:
+            job.writer = ResultWriter(job.scan)
+        if job.writer is not None:
+            job.writer.job_id = job.id
         self._forget_old()
         self.jobs.append(job)
         self.engine.start()
@@ -311,12 +316,12 @@ class Session:
         if job.writer is None:
             return False
         if job.waiting_meshes:
-            assert job.scan is not None
-            facts = scene.provenance_of(job.request, job.report, self.engine.info, job.scan)
-            job.writer.add_result(job.waiting_meshes.pop(0), facts, len(job.writer.results))
+            number = len(job.writer.results)
+            job.writer.add_result(job.waiting_meshes.pop(0), number, number + 1 + len(job.waiting_meshes))
             return True
         if job.received:  # in a step of its own: remembering a large scene for undo takes as long as setting its mesh
             job.writer.discard_preview()
+            job.writer.finish(job.request, job.report, self.engine.info)
             self._finish(job, DONE)
             if job.undo:
                 scene.push_undo(job.title)

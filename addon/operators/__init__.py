@@ -2,9 +2,9 @@
 
 import bpy
 
-from . import cancel_job, complete_shape, engine
+from . import cancel_job, complete_shape, engine, hypotheses
 
-CLASSES = (*complete_shape.CLASSES, *cancel_job.CLASSES, *engine.CLASSES)
+CLASSES = (*complete_shape.CLASSES, *hypotheses.CLASSES, *cancel_job.CLASSES, *engine.CLASSES)
 
 
 def register() -> None:

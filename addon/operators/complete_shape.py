@@ -3,19 +3,13 @@
 import bpy
 from bpy.props import BoolProperty, EnumProperty, StringProperty
 
-from .. import preferences, properties, scene, session
+from .. import poses, preferences, properties, scene, session
 from ..engine_client import EngineProblem
 
 UP_AXES = tuple((axis, axis.upper(), "") for axis in ("+z", "-z", "+y", "-y", "+x", "-x"))
 
 
-class SHAPEWRIGHT_OT_complete_shape(bpy.types.Operator):
-    bl_idname = "shapewright.complete_shape"
-    bl_label = "Complete Shape"
-    bl_description = (
-        "Complete the active object, a partial scan or a broken mesh, to a whole shape. "
-        "The result is a new object in its place; the source stays as it is"
-    )
+class _Complete:
     # No 'UNDO': nothing has changed when this returns. The session pushes one step when the result is there.
     bl_options = {"REGISTER"}
 
@@ -41,13 +35,6 @@ class SHAPEWRIGHT_OT_complete_shape(bpy.types.Operator):
             options={"HIDDEN", "SKIP_SAVE"},
         ),
     }
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        why = scene.why_unreadable(context.active_object)
-        if why:
-            cls.poll_message_set(why)
-        return not why
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set:
         """A click takes the settings that the panel shows; a call from a script says what it wants."""
@@ -76,8 +63,12 @@ class SHAPEWRIGHT_OT_complete_shape(bpy.types.Operator):
             self.report({"INFO"}, f"Completed '{job.scan.source.name}' in {preferences.duration(job.seconds)}")
         return {"FINISHED"} if job.state == session.DONE else {"CANCELLED"}
 
+    def subject(self, context: bpy.types.Context) -> tuple[bpy.types.Object, bpy.types.Object | None]:
+        """The object to complete, and the empty whose alignment is taken, or None: the engine finds one."""
+        raise NotImplementedError
+
     def _make_job(self, context: bpy.types.Context) -> session.Job:
-        source = context.active_object
+        source, alignment = self.subject(context)
         depsgraph = context.evaluated_depsgraph_get()
         viewpoint = None
         if self.viewpoint == "CAMERA":
@@ -106,7 +97,74 @@ class SHAPEWRIGHT_OT_complete_shape(bpy.types.Operator):
             "device": self.device or chosen.device,
             "name": source.name,
         }
+        if alignment is not None:
+            request["pose"] = poses.matrix_for(alignment, scan.frame)
         return session.Job(f"Complete {source.name}", request, scan, want_previews=self.previews)
 
 
-CLASSES = (SHAPEWRIGHT_OT_complete_shape,)
+class SHAPEWRIGHT_OT_complete_shape(_Complete, bpy.types.Operator):
+    bl_idname = "shapewright.complete_shape"
+    bl_label = "Complete Shape"
+    bl_description = (
+        "Complete the active object, a partial scan or a broken mesh, to a whole shape. "
+        "The result is a new object in its place; the source stays as it is"
+    )
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        why = scene.why_unreadable(context.active_object)
+        if why:
+            cls.poll_message_set(why)
+        return not why
+
+    def subject(self, context: bpy.types.Context) -> tuple[bpy.types.Object, bpy.types.Object | None]:
+        source = context.active_object
+        return source, None if self.align == "none" else poses.locked_for(source)
+
+
+class SHAPEWRIGHT_OT_complete_again(_Complete, bpy.types.Operator):
+    bl_idname = "shapewright.complete_again"
+    bl_label = "Complete Again with This Pose"
+    bl_description = (
+        "Complete the source once more, with the alignment where its empty stands now: "
+        "move, turn or scale the empty first to correct what was found"
+    )
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        empty = poses.of_object(context.active_object)
+        why = "Select an alignment, its result or its source"
+        if empty is not None:
+            source = poses.source_of(empty)
+            why = f"The object that '{empty.name}' was found for is gone"
+            why = why if source is None else scene.why_unreadable(source)
+        if why:
+            cls.poll_message_set(why)
+        return not why
+
+    def subject(self, context: bpy.types.Context) -> tuple[bpy.types.Object, bpy.types.Object | None]:
+        empty = poses.of_object(context.active_object)
+        return poses.source_of(empty), empty
+
+
+class SHAPEWRIGHT_OT_show_alignment(bpy.types.Operator):
+    bl_idname = "shapewright.show_alignment"
+    bl_label = "Show Alignment"
+    bl_description = "Show the alignment that this result was found with, as an empty that can be moved"
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        obj = context.active_object
+        if obj is None or "shapewright_pose" not in obj:
+            cls.poll_message_set("Select a result that knows its alignment")
+            return False
+        return True
+
+    def execute(self, context: bpy.types.Context) -> set:
+        result = context.active_object
+        poses.show(result, bpy.data.objects.get(result.get("shapewright_source", "")))
+        return {"FINISHED"}
+
+
+CLASSES = (SHAPEWRIGHT_OT_complete_shape, SHAPEWRIGHT_OT_complete_again, SHAPEWRIGHT_OT_show_alignment)

@@ -2,9 +2,9 @@
 
 import bpy
 
-from . import complete
+from . import complete, hypotheses
 
-CLASSES = (*complete.CLASSES,)
+CLASSES = (*complete.CLASSES, *hypotheses.CLASSES)
 
 
 def register() -> None:

@@ -37,7 +37,8 @@ class Behaviour:
     the process (or the socket, in-process) dies.  hang_at: the step after which a job neither goes on nor ends.
     drop_stream_every: events after which a stream breaks off.  keep_alive_s: comments in the silence; 0: none.
     garbage_mesh, garbage_event, empty_mesh: what they say.  answer_s, mesh_s: how long every answer, a mesh takes.
-    ignore_cancel: a cancelled job goes on.  start_s: how long until the announcement.  meshes: results of a job."""
+    ignore_cancel: a cancelled job goes on.  start_s: how long until the announcement.  meshes: results of a job; 0: as
+    many as hypotheses are asked for.  report: what the report holds besides."""
 
     protocol: str = "1.0"
     steps: int = 4
@@ -56,6 +57,7 @@ class Behaviour:
     ignore_cancel: bool = False
     start_s: float = 0.0
     meshes: int = 1
+    report: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -151,8 +153,9 @@ class EmulatedEngine:
                     job.say("preview", n=step, resolution=16 * (step + 1), hypothesis=0, vertices=8, faces=12)
                 self._stopped.wait(does.step_s)
             prior = {"name": job.request.get("prior"), "hash": "cafe"}
-            report = {"prior": prior, "seed": job.request.get("seed")}
-            job.say("done", meshes=[100 + number for number in range(does.meshes)], report=report)
+            report = {"prior": prior, "seed": job.request.get("seed"), **does.report}
+            count = does.meshes or job.request.get("hypotheses", 1)
+            job.say("done", meshes=[100 + number for number in range(count)], report=report)
         finally:
             self._turn.release()
 
