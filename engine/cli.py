@@ -97,6 +97,10 @@ def _parser() -> argparse.ArgumentParser:
     complete.add_argument("--align", choices=("none", "scale", "similarity"), default="scale", help="default: scale")
     complete.add_argument("--up", default="+z", metavar="AXIS", help="the input's up axis: +z (default), -z, +y, ...")
     complete.add_argument("--viewpoint", metavar="X,Y,Z", help="where the sensor stood, in the input's frame")
+    complete.add_argument(
+        "--pose-matrix", metavar="FILE|NUMBERS",
+        help="a known alignment: a JSON file (a matrix, or the report of an earlier run), or 16 numbers, row by row",
+    )  # fmt: skip
     complete.add_argument("--hypotheses", type=int, default=1, metavar="K", help="how many answers (1 to 16)")
     complete.add_argument("--resolution", type=int, default=128, metavar="N", help="cells a side (8 to 512)")
     complete.add_argument("--device", choices=DEVICES, default="auto", help="default: auto")
@@ -210,7 +214,7 @@ def _join_signed(arguments: list[str]) -> list[str]:
     """argparse takes the value of '--up -y' or '--viewpoint -1,2,3' for an option of its own: join the two."""
     joined: list[str] = []
     for argument in arguments:
-        if joined and joined[-1] in ("--up", "--viewpoint"):
+        if joined and joined[-1] in ("--up", "--viewpoint", "--pose-matrix"):
             joined[-1] += f"={argument}"
         else:
             joined.append(argument)
@@ -248,6 +252,26 @@ def _parse_viewpoint(text: str | None) -> list[float] | None:
     return values
 
 
+def _parse_pose(text: str | None) -> Any:
+    """--pose-matrix: a JSON file with 4 rows of 4 numbers, 16 numbers or a report that holds them; or 16 numbers."""
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        pass
+    try:
+        value = json.loads(Path(text).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            "usage",
+            "--pose-matrix cannot be understood.",
+            f"It is neither 16 numbers nor a JSON file that can be read: {error}.",
+            "Give a report of an earlier run, a file with 4 rows of 4 numbers, or 16 numbers row by row, with commas.",
+        ) from None
+    return value.get("alignment", {}).get("matrix", value) if isinstance(value, dict) else value
+
+
 # ------------------------------------------------------------------------------------------------------------ complete
 
 
@@ -264,6 +288,7 @@ def _complete(options: argparse.Namespace) -> int:
         "align": options.align,
         "up": options.up if options.up[:1] in "+-" else f"+{options.up}",
         "viewpoint": _parse_viewpoint(options.viewpoint),
+        "pose": _parse_pose(options.pose_matrix),
         "hypotheses": options.hypotheses,
         "resolution": options.resolution,
         "seed": options.seed,

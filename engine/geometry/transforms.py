@@ -45,6 +45,14 @@ class Similarity:
             self.scale * (self.rotation @ first.translation) + self.translation,
         )
 
+    @classmethod
+    def from_matrix(cls, matrix: NDArray[np.floating[Any]]) -> Similarity:
+        """(4, 4) homogeneous matrix of translation, rotation and one positive scale -> Similarity; the rotation is the
+        orthonormal matrix nearest to what the matrix holds (which may come from a float32 world)."""
+        m = np.asarray(matrix, np.float64)
+        u, _, v = np.linalg.svd(m[:3, :3])
+        return cls(float(np.cbrt(np.linalg.det(m[:3, :3]))), u @ v, m[:3, 3].copy())
+
     def matrix(self) -> Float64Array:
         """(4, 4) homogeneous matrix."""
         m = np.eye(4)

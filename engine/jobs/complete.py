@@ -95,6 +95,10 @@ def align(
     prior: Prior, cloud: PointCloud, request: CompleteRequest, settings: CompletionSettings
 ) -> tuple[PoseEstimate, str]:
     """Canonical -> input frame, and how it was found. cloud: in the input's frame."""
+    if request.pose is not None:
+        given = Similarity.from_matrix(np.array(request.pose, np.float64).reshape(4, 4))
+        seen = _moved(cloud, given.inverse())
+        return PoseEstimate(given, network_pose(prior, seen).classes if prior.pose is not None else {}), "caller"
     upright = Similarity(rotation=up_rotation(request.up))
     standing = _moved(cloud, upright)
     if request.align == "none":
@@ -158,13 +162,17 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
     if request.viewpoint is not None:
         x, y, z = (float(c) for c in np.asarray(request.viewpoint, np.float64) - centre)
         viewpoint = x, y, z
+    in_frame = request.align == "none" and request.pose is None
+    if request.pose is not None:
+        moved = local.matrix() @ np.array(request.pose, np.float64).reshape(4, 4)
+        request = replace(request, pose=tuple(moved.ravel().tolist()))
     near = JobArrays((arrays.points.astype(np.float64) - centre).astype(np.float32), arrays.normals, arrays.faces)
     cloud, noise = cloud_of(near, replace(request, viewpoint=viewpoint), rng)
     lap("prepare")
 
     settings = CompletionSettings(seed=request.seed)
     report_progress("Finding scale and place", 0.02)
-    if request.align == "none":
+    if in_frame:
         # The frame itself is the statement, so the centring has to be taken back.
         cloud = _moved(cloud, local.inverse())
         pose, found_by = align(prior, cloud, request, settings)
@@ -235,7 +243,7 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
 
     completions.sort(key=lambda pair: pair[0].score)
     meshes, rows = [], []
-    sample = cloud.points if request.align == "none" else local.inverse().apply(cloud.points)
+    sample = cloud.points if in_frame else local.inverse().apply(cloud.points)
     for completion, mesh in completions:
         placed = mesh_to_scene(mesh, to_scene)
         distances = distances_to_surface(placed, sample)
