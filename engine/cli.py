@@ -103,6 +103,10 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     complete.add_argument("--hypotheses", type=int, default=1, metavar="K", help="how many answers (1 to 16)")
     complete.add_argument("--resolution", type=int, default=128, metavar="N", help="cells a side (8 to 512)")
+    complete.add_argument("--class", default="", dest="class_name", metavar="NAME", help="what it is (default: found)")
+    complete.add_argument("--noise", type=float, metavar="S", help="standard deviation of the points, in their unit")
+    complete.add_argument("--ground", choices=("auto", "keep"), default="auto", help="auto: leave out a floor below")
+    complete.add_argument("--faces", type=int, default=0, metavar="N", help="decimate to at most N triangles")
     complete.add_argument("--device", choices=DEVICES, default="auto", help="default: auto")
     complete.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
     complete.set_defaults(run=_complete)
@@ -291,6 +295,10 @@ def _complete(options: argparse.Namespace) -> int:
         "pose": _parse_pose(options.pose_matrix),
         "hypotheses": options.hypotheses,
         "resolution": options.resolution,
+        "class_name": options.class_name,
+        "noise": options.noise,
+        "ground": options.ground,
+        "max_faces": options.faces,
         "seed": options.seed,
         "device": options.device,
         "name": options.input.stem[:256],
@@ -379,6 +387,11 @@ def _summarise(report: dict[str, Any]) -> None:
     median, p95 = residual.get("median"), residual.get("p95")
     if median is not None and p95 is not None:
         print(f"Distance of the input to the surface: median {median:.4g}, 95 % {p95:.4g}")
+    confidence = report.get("confidence")
+    if isinstance(confidence, dict):
+        print(f"Confidence {confidence['value']:.2f}")
+    for warning in report.get("warnings") or []:
+        print(f"Warning: {warning['what']} {warning['why']} {warning['remedy']}")
     print(f"Took {report['timings']['total']:.1f} s")
 
 

@@ -13,6 +13,7 @@ from ..geometry.clouds import FloatArray
 from ..geometry.meshes import IntArray, Mesh
 
 Align = Literal["none", "scale", "similarity"]
+Ground = Literal["auto", "keep"]
 Normals = Literal["auto", "given", "none"]
 FIT_METHODS = ("auto", "sdf", "igr", "sal", "sald", "siren", "digs", "occupancy")
 """The names of engine.fitting.fit_types.METHODS, known without torch."""
@@ -28,6 +29,9 @@ class CompleteRequest:
     frame, or None.  resolution: cells along the canonical box [-0.55, 0.55]^3 in the final mesh.  pose: the alignment
     itself, where the caller knows or has corrected it: the 16 numbers, row by row, of the matrix canonical -> input
     frame (as in a report's alignment.matrix); `align` and `up` then find nothing.
+    class_name: one of the prior's classes, or '' = found.  noise: standard deviation of the points in the input's unit,
+    or None = estimated.  ground: 'auto' = a floor under the object is found and left out, 'keep' = all points are the
+    object's.  max_faces: decimate each result to at most so many triangles; 0 = as extracted.
     """
 
     kind: Literal["complete"] = "complete"
@@ -38,6 +42,10 @@ class CompleteRequest:
     pose: tuple[float, ...] | None = None
     hypotheses: int = 1
     resolution: int = 128
+    class_name: str = ""
+    noise: float | None = None
+    ground: Ground = "auto"
+    max_faces: int = 0
     seed: int = 0
     device: str = "auto"
     name: str = ""

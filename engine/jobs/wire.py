@@ -122,6 +122,13 @@ def _or_none(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
     return lambda field, value: None if value is None else check(field, value)
 
 
+def _faces_wanted(field: str, value: Any) -> int:
+    """0 = no limit; a limit below 100 triangles would leave nothing to recognise."""
+    if value == 0 and not isinstance(value, bool | float):
+        return 0
+    return _integer(100, 100_000_000)(field, value)
+
+
 def _field_id(field: str, value: Any) -> str:
     if not isinstance(value, str) or not (value == "" or (len(value) == 32 and set(value) <= set("0123456789abcdef"))):
         raise _bad(field, value, "the 32 digits and letters of a report's field_id, or an empty text")
@@ -207,6 +214,10 @@ _FIELDS: dict[str, dict[str, Callable[[str, Any], Any]]] = {
         "pose": _pose,
         "hypotheses": _integer(1, 16),
         "resolution": _integer(8, 512),
+        "class_name": _text(64, empty=True),
+        "noise": _or_none(_number(0, 1e9)),
+        "ground": _choice("auto", "keep"),
+        "max_faces": _faces_wanted,
         "seed": _integer(0, 2**32 - 1),
         "device": _choice(*DEVICES),
         "name": _text(256, empty=True),
