@@ -20,12 +20,10 @@ class SHAPEWRIGHT_PT_hypotheses(ShapewrightPanel, bpy.types.Panel):
         collection = hypotheses.of_object(context.active_object)
         found = hypotheses.members(collection)
         number = hypotheses.shown(collection)
+        layout.label(text=f"{number + 1} of {len(found)}")
         row = layout.row(align=True)
-        row.operator("shapewright.previous_hypothesis", text="", icon="TRIA_LEFT")
-        middle = row.row(align=True)
-        middle.alignment = "CENTER"
-        middle.label(text=f"{number + 1} of {len(found)}")
-        row.operator("shapewright.next_hypothesis", text="", icon="TRIA_RIGHT")
+        row.operator("shapewright.previous_hypothesis", text="Previous", icon="TRIA_LEFT")
+        row.operator("shapewright.next_hypothesis", text="Next", icon="TRIA_RIGHT")
         column = layout.column(align=True)
         for rank, obj in enumerate(found):
             score = obj.get("shapewright_score")

@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
-"""A real Blender in a real window, on a machine with or without a screen, that story.py then drives.
+"""A real Blender in a real window, on a machine with or without a screen, that a story then drives.
 
-    python3 tests/window/rig.py [--output FOLDER]      FOLDER/log.json, screenshots and logs; default: out/window
+    python3 tests/window/rig.py [STORY] [--output FOLDER]
+
+STORY is a file beside this one without its ending; default: story. FOLDER gets log.json, screenshots and logs; default:
+out/window for `story`, a folder named after the story in there for any other.
 
 Which Blender:
   SHAPEWRIGHT_BLENDER       the path of one on this machine. It opens its window under Xvfb where that is installed,
@@ -38,7 +41,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-STORY = Path(__file__).resolve().with_name("story.py")
+HERE = Path(__file__).resolve().parent
 SUITE = os.environ.get("SHAPEWRIGHT_WINDOW_SUITE") or "trixie"
 SCREEN = (1280, 800)
 APT_TOOLS = {"mmdebstrap": "mmdebstrap", "unshare": "util-linux", "chroot": "coreutils"}
@@ -288,9 +291,9 @@ def engine_python(place: Place, scratch: Path) -> Path:
     return wrapper
 
 
-def run(folder: Path) -> dict[str, object]:
-    """Tells the story; returns what FOLDER/log.json then holds. Raises Impossible where there can be no window."""
-    folder = folder.absolute()
+def run(story: str = "story", output: Path | None = None) -> dict[str, object]:
+    """Tells a story; returns what FOLDER/log.json then holds. Raises Impossible where there can be no window."""
+    folder = (output or output_of(story)).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     for old in [*folder.glob("*.png"), *folder.glob("*.json"), *folder.glob("*.log")]:
         old.unlink()
@@ -320,7 +323,7 @@ def run(folder: Path) -> dict[str, object]:
                 environment.pop("WAYLAND_DISPLAY", None)
             environment["STORY_SCREENSHOTS"] = "import" if own and place.has("import") else "blender"
             note("the story begins (a few minutes; longer on a busy machine)")
-            status = tell(place, environment, folder, limit)
+            status = tell(place, HERE / f"{story}.py", environment, folder, limit)
         log = read_log(folder)
         log["blender_exit"] = status
         log["engine_left"] = engine_left(log.get("engine_pid"))
@@ -361,14 +364,19 @@ def install(place: Place, extension: Path, environment: dict[str, str], folder: 
         )
 
 
-def tell(place: Place, environment: dict[str, str], folder: Path, limit: float) -> int | None:
+def output_of(story: str) -> Path:
+    folder = ROOT / "out" / "window"
+    return folder if story == "story" else folder / story
+
+
+def tell(place: Place, story: Path, environment: dict[str, str], folder: Path, limit: float) -> int | None:
     """Runs Blender with the story; its exit status, None where it took longer than allowed and was ended."""
     argv = place.command(
         place.blender,
         "--enable-event-simulate",
         "--window-geometry", "0", "0", *map(str, SCREEN),
         "--python-exit-code", "3",
-        "--python", STORY,
+        "--python", story,
     )  # fmt: skip
     with (folder / "blender.log").open("wb") as log:
         blender = subprocess.Popen(
@@ -426,11 +434,13 @@ def complaints(log: Path) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Tells the story in a real windowed Blender.")
-    parser.add_argument("--output", type=Path, default=ROOT / "out" / "window", metavar="FOLDER")
-    folder = parser.parse_args().output
+    parser = argparse.ArgumentParser(description="Tells a story in a real windowed Blender.")
+    stories = sorted(path.stem for path in HERE.glob("*story*.py"))
+    parser.add_argument("story", nargs="?", default="story", choices=stories)
+    parser.add_argument("--output", type=Path, metavar="FOLDER")
+    options = parser.parse_args()
     try:
-        log = run(folder)
+        log = run(options.story, options.output)
     except Impossible as impossible:
         print("\n".join(impossible.args), file=sys.stderr)
         return 2

@@ -5,16 +5,7 @@ Not part of `pytest tests/engine tests/addon`: it takes minutes. `scripts/test -
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from typing import Any
-
 import pytest
-
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
-
-import rig  # noqa: E402
 
 SCREENSHOTS = (
     "1_tab.png",
@@ -32,32 +23,7 @@ SCREENSHOTS = (
 )
 
 
-@pytest.fixture(scope="session")
-def output() -> Path:
-    return rig.ROOT / "out" / "window"
-
-
-@pytest.fixture(scope="session")
-def log(output: Path, request: pytest.FixtureRequest) -> dict[str, Any]:
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():  # it takes minutes: say what goes on
-        print()
-        try:
-            return rig.run(output)
-        except rig.Impossible as impossible:
-            pytest.exit("\n".join(impossible.args), returncode=2)
-
-
-class Told(dict[str, Any]):
-    """What was written down; short words where the story ended before."""
-
-    def __missing__(self, name: str) -> Any:
-        pytest.fail(f"The story ended before '{name}'; see test_the_story_is_told_to_its_end", pytrace=False)
-
-
-@pytest.fixture
-def facts(log: dict[str, Any]) -> Told:
-    return Told({name: Told(told) if isinstance(told, dict) else told for name, told in log["facts"].items()})
+STORY = "story"
 
 
 def extent(box: list[list[float]], axis: int) -> float:
@@ -90,6 +56,7 @@ def test_the_click_completes_the_chair(facts):
     chair = facts["chair"]
     assert chair["state"] == "done", chair["problem"]
     assert len(chair["results"]) == 1 and not chair["previews_left"]
+    assert chair["alignments"] == ["chair_scan Alignment"]
     assert chair["rest_as_before"], (chair.get("before"), chair.get("after"))
 
 
