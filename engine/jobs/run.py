@@ -15,6 +15,12 @@ RUNNERS: dict[str, str] = {
     "complete": "engine.jobs.complete:run_complete",
     "fit": "engine.jobs.fit:run_fit",
     "selftest": "engine.jobs.selftest:run_selftest",
+    "generate": "engine.jobs.generate:run_generate",
+    "vary": "engine.jobs.generate:run_vary",
+    "blend": "engine.jobs.generate:run_blend",
+    "arithmetic": "engine.jobs.generate:run_arithmetic",
+    "directions": "engine.jobs.slide:run_directions",
+    "slide": "engine.jobs.slide:run_slide",
 }
 """Kind of job -> 'module:function(request, arrays, callbacks) -> JobResult'."""
 

@@ -12,6 +12,7 @@ import logging
 import secrets
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import deque
@@ -22,8 +23,8 @@ from typing import IO, Any
 
 import psutil
 
-from ..errors import InputError, JobFailed
-from ..jobs.types import Request
+from ..errors import EngineError, InputError, JobFailed
+from ..jobs.types import Request, SlideRequest
 from ..jobs.wire import request_to_json
 from . import storage
 from .messages import read_message, write_message
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 FINISHED = ("done", "failed", "cancelled")
 PREVIEWS_KEPT = 3
 STARTING = "Starting the engine"
+SLIDE_TIMEOUT_S = 120.0
 
 
 @dataclass
@@ -108,6 +110,15 @@ class Job:
             "report": self.report,
             "error": self.error,
         }
+
+
+@dataclass
+class _Slide:
+    """A slider's step that somebody waits for."""
+
+    request: SlideRequest
+    answer: asyncio.Future[dict[str, Any]]
+    sent: bool = False
 
 
 class WorkerProcess:
@@ -188,6 +199,8 @@ class JobQueue:
         self._idle_since = time.monotonic()
         self._released = False
         self._tasks: list[asyncio.Task[None]] = []
+        self._slides: dict[str, _Slide] = {}
+        self._slides_folder: tempfile.TemporaryDirectory[str] | None = None
 
     # ------------------------------------------------------------------------------------------------ life of the queue
 
@@ -213,9 +226,12 @@ class JobQueue:
             task.cancel()
         for job in [job for job in self.jobs.values() if not job.is_finished]:
             self._finish(job, "failed", error=_stopped())
+        self._fail_slides(_stopped())
         if self._worker is not None:
             self._worker.leaving = True
             self._worker.kill()
+        if self._slides_folder is not None:
+            self._slides_folder.cleanup()
 
     # -------------------------------------------------------------------------------------------------------- requests
 
@@ -310,6 +326,78 @@ class JobQueue:
         finally:
             job.listeners.discard(flag)
 
+    async def slide(self, request: SlideRequest, arrays: bytes) -> tuple[bytes, dict[str, Any]]:
+        """The moved shape's mesh (NPZ) and report, beside the queue. Of one stream only the newest request is answered:
+        the older ones get InputError 'superseded' at once."""
+        if self._slides_folder is None:
+            self._slides_folder = tempfile.TemporaryDirectory(prefix="shapewright-slides-", ignore_cleanup_errors=True)
+        folder = Path(self._slides_folder.name)
+        if request.stream:
+            for old_id, old in list(self._slides.items()):
+                if old.request.stream == request.stream:
+                    self._end_slide(old_id, error=_superseded())
+                    if self._worker is not None and old.sent:
+                        self._worker.send({"type": "cancel", "id": old_id})
+        slide_id = secrets.token_hex(8)
+        slide = _Slide(request, asyncio.get_running_loop().create_future())
+        self._slides[slide_id] = slide
+        try:
+            (folder / f"{slide_id}.npz").write_bytes(arrays)
+            if self._worker is None:
+                self._start_worker()
+            self._send_slides()
+            if self._worker is None:
+                self._fail_slides(self._broken or _stopped())
+            self._idle_since, self._released = time.monotonic(), False
+            report = await asyncio.wait_for(slide.answer, SLIDE_TIMEOUT_S)
+            return (folder / f"{slide_id}_mesh.npz").read_bytes(), report
+        except TimeoutError:
+            raise JobFailed(
+                "worker_hung",
+                "The engine's worker stopped answering.",
+                f"A slider's step took longer than {SLIDE_TIMEOUT_S:.0f} seconds.",
+                "Lower the resolution, or try again when the engine has less to do.",
+            ) from None
+        finally:
+            self._slides.pop(slide_id, None)
+            _unlink(folder / f"{slide_id}.npz")
+            _unlink(folder / f"{slide_id}_mesh.npz")
+
+    def _send_slides(self) -> None:
+        worker = self._worker
+        if worker is None or not worker.ready or self._slides_folder is None:
+            return
+        for slide_id, slide in self._slides.items():
+            if not slide.sent and not slide.answer.done():
+                slide.sent = True
+                settings = request_to_json(slide.request)
+                worker.send({"type": "slide", "id": slide_id, "folder": self._slides_folder.name, "request": settings})
+
+    def _end_slide(self, slide_id: str, *, report: dict[str, Any] | None = None, error: Any = None) -> None:
+        slide = self._slides.get(slide_id)
+        if slide is None or slide.answer.done():
+            return
+        if error is not None:
+            slide.answer.set_exception(error)
+        else:
+            slide.answer.set_result(report or {})
+
+    def _fail_slides(self, error: dict[str, str]) -> None:
+        for slide_id in list(self._slides):
+            self._end_slide(slide_id, error=JobFailed(**error))
+
+    def _on_slid(self, message: dict[str, Any]) -> None:
+        if message["id"] not in self._slides and self._slides_folder is not None:  # nobody waits any more
+            _unlink(Path(self._slides_folder.name) / f"{message['id']}_mesh.npz")
+        elif message.get("cancelled"):
+            self._end_slide(message["id"], error=_superseded())
+        elif "error" in message:
+            error = message["error"]
+            internal = error["code"] in ("internal_error", "out_of_memory", "empty_surface", "field_not_finite")
+            self._end_slide(message["id"], error=JobFailed(**error) if internal else InputError(**error))
+        else:
+            self._end_slide(message["id"], report=message["report"])
+
     def describe_worker(self) -> dict[str, Any]:
         worker = self._worker
         if worker is None:
@@ -350,7 +438,7 @@ class JobQueue:
                 e for e in job.events if e["type"] != "preview" or e["hypothesis"] != event["hypothesis"]
             ]
         elif kind in FINISHED:
-            job.events = [e for e in job.events if e["type"] not in ("progress", "preview")]
+            job.events = [e for e in job.events if e["type"] not in ("progress", "preview", "mesh")]
         job.events.append(event)
         self._wake(job)
 
@@ -366,14 +454,14 @@ class JobQueue:
         job.state = state
         job.finished = time.time()
         job.error = error
-        job.meshes = meshes or []
+        partial, job.meshes = job.meshes, meshes or []
         job.report = report
         event: dict[str, Any] = {"type": state}
         if state == "done":
             event |= {"report": report, "meshes": job.meshes}
         elif state == "failed":
             event |= {"error": error}
-        for n in job.previews:
+        for n in [*job.previews, *(set(partial) - set(job.meshes))]:
             _unlink(job.folder / f"mesh_{n}.npz")
         job.previews = []
         _unlink(job.folder / "arrays.npz")
@@ -496,8 +584,11 @@ class JobQueue:
             worker.pid = message["pid"]
             self.device = message["device"]
             self._send_current()
+            self._send_slides()
         elif kind == "broken":
             self._broken = message["error"]
+        elif kind == "slid":
+            self._on_slid(message)
         else:
             self._on_job_message(message)
 
@@ -514,6 +605,9 @@ class JobQueue:
             job.previews.append(message["n"])
             while len(job.previews) > PREVIEWS_KEPT:
                 _unlink(job.folder / f"mesh_{job.previews.pop(0)}.npz")
+            self._publish(job, {"type": kind, **message})
+        elif kind == "mesh":
+            job.meshes.append(message["n"])
             self._publish(job, {"type": kind, **message})
         elif kind == "done":
             self._early_deaths = 0
@@ -532,6 +626,7 @@ class JobQueue:
         self._worker = None
         if self.closing:
             return
+        self._fail_slides(self._broken or _died(status))
         if not worker.leaving:
             log.warning("The worker (process %s) ended with status %s", worker.pid, status)
             self._early_deaths += 1
@@ -551,6 +646,7 @@ class JobQueue:
         """End a worker that no longer listens; its job fails with `error`, or is cancelled where that was asked."""
         worker, job = self._worker, self._current
         self._worker = None
+        self._fail_slides(error or _stopped())
         if worker is not None:
             worker.leaving = True
             worker.kill()
@@ -668,6 +764,15 @@ def _hung(why: str) -> dict[str, str]:
         why,
         "Run the job again; a new worker has been started. If it hangs again, choose the device 'cpu'.",
     ).as_dict()
+
+
+def _superseded() -> EngineError:
+    return InputError(
+        "superseded",
+        "This step of the slider was left out.",
+        "A newer one of the same stream came before it was done.",
+        "Nothing: the newer one is answered.",
+    )
 
 
 def _stopped() -> dict[str, str]:

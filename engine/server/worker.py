@@ -3,9 +3,10 @@
 It hears of jobs on its standard input and tells of them on its standard output (see `messages`); arrays and meshes lie
 as NPZ files in the job's folder. It leaves when its input closes, so it never outlives its server.
 
-    in   {"type": "job", "id", "folder"}, {"type": "cancel", "id"}, {"type": "release"}
+    in   {"type": "job", "id", "folder"}, {"type": "cancel", "id"}, {"type": "release"},
+         {"type": "slide", "id", "folder", "request"}
     out  {"type": "ready", "pid", "device"}, {"type": "broken", "error"}, {"type": "heartbeat", "pid", "memory"},
-         and, each with "id": "progress", "preview", "done", "failed", "cancelled"
+         and, each with "id": "progress", "preview", "mesh", "done", "failed", "cancelled", "slid"
 """
 
 from __future__ import annotations
@@ -22,11 +23,10 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from ..errors import Cancelled, EngineError, InputError, JobFailed
-from ..geometry.io import check_arrays
 from ..geometry.meshes import Mesh
 from ..jobs import run as jobs_run
-from ..jobs.types import JobArrays, JobCallbacks, Preview, Progress
-from ..jobs.wire import decode_arrays, encode_mesh, parse_request, plain
+from ..jobs.types import FinishedMesh, JobArrays, JobCallbacks, Preview, Progress, ShapeCode
+from ..jobs.wire import checked_arrays, decode_arrays, encode_mesh, parse_request, plain
 from .messages import read_message, write_message
 from .storage import write_atomically
 
@@ -42,6 +42,7 @@ class Worker:
         self._outbox = outbox
         self._lock = threading.Lock()
         self._work: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._slides: queue.Queue[dict[str, Any]] = queue.Queue()
         self._cancelled: set[str] = set()
 
     def send(self, message: dict[str, Any]) -> None:
@@ -60,6 +61,7 @@ class Worker:
         except EngineError as error:
             self.send({"type": "broken", "error": error.as_dict()})
             return 3
+        threading.Thread(target=self._slide, name="slide", daemon=True).start()
         self.send({"type": "ready", "pid": os.getpid(), "device": device})
         while True:
             message = self._work.get()
@@ -73,6 +75,8 @@ class Worker:
             while (message := read_message(self._inbox)) is not None:
                 if message["type"] == "cancel":
                     self._cancelled.add(message["id"])
+                elif message["type"] == "slide":
+                    self._slides.put(message)
                 else:
                     self._work.put(message)
         except (OSError, ValueError):
@@ -91,10 +95,11 @@ class Worker:
         last_sent = 0.0
         last_stage = ""
         numbers = iter(range(1, 1 << 30))
+        finished: dict[int, int] = {}  # index of the result -> number of its mesh
 
-        def write(mesh: Mesh) -> dict[str, int]:
+        def write(mesh: Mesh, code: ShapeCode | None = None) -> dict[str, int]:
             n = next(numbers)
-            write_atomically(folder / f"mesh_{n}.npz", encode_mesh(mesh))
+            write_atomically(folder / f"mesh_{n}.npz", encode_mesh(mesh, code))
             return {"n": n, "vertices": len(mesh.vertices), "faces": len(mesh.faces)}
 
         def on_progress(progress: Progress) -> None:
@@ -109,6 +114,12 @@ class Worker:
             about = {"resolution": preview.resolution, "hypothesis": preview.hypothesis}
             self.send({"type": "preview", "id": job_id, **plain(about), **write(preview.mesh)})
 
+        def on_mesh(one: FinishedMesh) -> None:
+            about = {"index": one.index, "about": one.about}
+            written = write(one.mesh, one.code)
+            finished[one.index] = written["n"]
+            self.send({"type": "mesh", "id": job_id, **plain(about), **written})
+
         def should_stop() -> bool:
             return job_id in self._cancelled
 
@@ -117,9 +128,13 @@ class Worker:
                 raise Cancelled
             request = parse_request(json.loads((folder / "request.json").read_text("utf-8")))
             arrays_file = folder / "arrays.npz"
-            arrays = _read_arrays(arrays_file) if arrays_file.exists() else None
-            result = jobs_run.run_job(request, arrays, JobCallbacks(on_progress, on_preview, should_stop))
-            meshes = [write(mesh)["n"] for mesh in result.meshes]
+            arrays = _read_arrays(arrays_file, request.kind) if arrays_file.exists() else None
+            result = jobs_run.run_job(request, arrays, JobCallbacks(on_progress, on_preview, should_stop, on_mesh))
+            codes = result.codes or [None] * len(result.meshes)
+            meshes = [
+                finished[k] if k in finished else write(mesh, code)["n"]
+                for k, (mesh, code) in enumerate(zip(result.meshes, codes, strict=True))
+            ]
             answer: dict[str, Any] = {"type": "done", "id": job_id, "meshes": meshes, "report": plain(result.report)}
         except Cancelled:
             answer = {"type": "cancelled", "id": job_id}
@@ -131,11 +146,36 @@ class Worker:
         self.send(answer)
 
 
-def _read_arrays(path: Path) -> JobArrays:
+    def _slide(self) -> None:
+        """Answer slide requests as they come, beside the running job: a slider must not wait for a minute's work."""
+        while True:
+            message = self._slides.get()
+            slide_id, folder = message["id"], Path(message["folder"])
+
+            def should_stop(slide_id: str = slide_id) -> bool:
+                return slide_id in self._cancelled
+
+            answer: dict[str, Any] = {"type": "slid", "id": slide_id}
+            try:
+                if should_stop():
+                    raise Cancelled
+                request = parse_request(message["request"])
+                arrays = _read_arrays(folder / f"{slide_id}.npz", request.kind)
+                result = jobs_run.run_job(request, arrays, JobCallbacks(should_stop=should_stop))
+                data = encode_mesh(result.meshes[0], result.codes[0])
+                (folder / f"{slide_id}_mesh.npz").write_bytes(data)
+                answer["report"] = plain(result.report)
+            except Cancelled:
+                answer["cancelled"] = True
+            except Exception as error:
+                answer["error"] = jobs_run.explain(error).as_dict()
+            self._cancelled.discard(slide_id)
+            self.send(answer)
+
+
+def _read_arrays(path: Path, kind: str) -> JobArrays:
     """The input, without the few rows that are not numbers."""
-    raw = decode_arrays(path)
-    points, normals, faces, _ = check_arrays(raw.points, raw.normals, raw.faces)
-    return JobArrays(points, normals, faces)
+    return checked_arrays(kind, decode_arrays(path))
 
 
 def _start_device() -> dict[str, Any]:
