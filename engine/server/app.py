@@ -24,27 +24,32 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import PROTOCOL_VERSION, __version__
 from ..errors import EngineError, InputError, JobFailed
-from ..geometry.io import check_arrays
 from ..jobs.types import Request as JobRequest
-from ..jobs.wire import MAX_BYTES, NEEDS_ARRAYS, decode_arrays, needs_arrays, parse_request, plain
-from ..priors.registry import list_priors
+from ..jobs.types import SlideRequest
+from ..jobs.wire import MAX_BYTES, NEEDS_ARRAYS, checked_arrays, decode_arrays, needs_arrays, parse_request
 from . import storage
 from .jobs import Job, JobQueue, QueueOptions
+from .priors import PriorList, add_routes
 
 log = logging.getLogger(__name__)
 
 MAX_BODY = MAX_BYTES + 2**20
 MAX_REQUEST = 2**20
+MAX_SLIDE = 16 * 2**20
 STATUS = {
     "unauthorized": 401,
     "job_not_found": 404,
     "mesh_not_found": 404,
+    "prior_not_found": 404,
     "not_found": 404,
     "method_not_allowed": 405,
+    "prior_exists": 409,
+    "superseded": 409,
     "arrays_too_large": 413,
     "protocol_mismatch": 426,
     "queue_full": 429,
     "storage_failed": 507,
+    "prior_not_stored": 507,
 }
 
 
@@ -101,6 +106,17 @@ def create_app(data_dir: Path, token: str, options: QueueOptions | None = None) 
     async def list_jobs() -> dict[str, Any]:
         return {"jobs": [job.as_dict() for job in jobs.jobs.values()]}
 
+    @app.post("/v1/slide")
+    async def slide(request: Request) -> Response:
+        try:
+            async with request.form(max_files=2, max_fields=2, max_part_size=MAX_REQUEST) as form:
+                settings, arrays = await _read_slide(form)
+        except HTTPException as error:
+            raise _form_error(f"{error.detail}.") from None
+        mesh, report = await jobs.slide(settings, arrays)
+        headers = {"Cache-Control": "no-store", "Shapewright-Report": json.dumps(report, separators=(",", ":"))}
+        return Response(mesh, media_type="application/zip", headers=headers)
+
     @app.get("/v1/jobs/{job_id}")
     async def show(job_id: str) -> dict[str, Any]:
         return jobs.get(job_id).as_dict()
@@ -133,6 +149,7 @@ def create_app(data_dir: Path, token: str, options: QueueOptions | None = None) 
         state = jobs.delete(jobs.get(job_id))
         return JSONResponse({"id": job_id, "state": state}, 202 if state == "cancelling" else 200)
 
+    add_routes(app, data_dir)
     return app
 
 
@@ -217,9 +234,22 @@ async def _submit(jobs: JobQueue, form: FormData) -> Job:
         raise _form_error("The part 'arrays' is a text, not a file.")
     if needs_arrays(request) and arrays is None:
         raise _form_error(f"The part 'arrays' is missing; a '{request.kind}' job needs it.")
-    if not needs_arrays(request) and arrays is not None:
+    if needs_arrays(request) is False and arrays is not None:
         raise _form_error(f"This '{request.kind}' job takes no arrays.")
     return await _create(jobs, request, arrays)
+
+
+async def _read_slide(form: FormData) -> tuple[SlideRequest, bytes]:
+    request = parse_request(await _request_part(form.get("request")))
+    if not isinstance(request, SlideRequest):
+        raise _form_error(f"This is the place for 'slide' requests, not for '{request.kind}'.")
+    arrays = form.get("arrays")
+    if not isinstance(arrays, UploadFile):
+        raise _form_error("The part 'arrays' is missing or not a file; it holds the code.")
+    data = await arrays.read(MAX_SLIDE + 1)
+    if len(data) > MAX_SLIDE:
+        raise _form_error("The part 'arrays' is too long for a code.")
+    return request, data
 
 
 async def _request_part(part: UploadFile | str | None) -> Any:
@@ -244,7 +274,7 @@ async def _create(jobs: JobQueue, request: JobRequest, arrays: UploadFile | None
         raise _storage_error(error) from error
     try:
         if arrays is not None:
-            await asyncio.to_thread(_store_arrays, arrays, folder / "arrays.npz")
+            await asyncio.to_thread(_store_arrays, arrays, folder / "arrays.npz", request.kind)
         return jobs.submit(folder, request)
     except OSError as error:
         storage.remove_folder(folder)
@@ -254,30 +284,10 @@ async def _create(jobs: JobQueue, request: JobRequest, arrays: UploadFile | None
         raise
 
 
-def _store_arrays(upload: UploadFile, path: Path) -> None:
+def _store_arrays(upload: UploadFile, path: Path, kind: str) -> None:
     with path.open("wb") as out:
         shutil.copyfileobj(upload.file, out, 2**20)
-    arrays = decode_arrays(path)
-    check_arrays(arrays.points, arrays.normals, arrays.faces)  # the worker does so again and uses what it returns
-
-
-class PriorList:
-    """The installed priors, read from their files' metadata at most every ten seconds."""
-
-    def __init__(self) -> None:
-        self._read_at = -1e9
-        self._answer: dict[str, Any] = {}
-
-    def read(self) -> dict[str, Any]:
-        """{"priors": [...], "priors_error": text or null}"""
-        if time.monotonic() - self._read_at > 10:
-            try:
-                self._answer = {"priors": [plain(vars(prior)) for prior in list_priors()], "priors_error": None}
-            except Exception as error:  # one damaged file must not hide the engine
-                log.exception("The priors cannot be listed")
-                self._answer = {"priors": [], "priors_error": f"{type(error).__name__}: {error}"}
-            self._read_at = time.monotonic()
-        return self._answer
+    checked_arrays(kind, decode_arrays(path))  # the worker does so again and uses what it returns
 
 
 async def _as_sse(jobs: JobQueue, job: Job, after: int) -> AsyncIterator[bytes]:
