@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..fields.conditional import GridField, channels_last
 from ..fields.deepsdf import DeepSDF
 from ..fields.pose import PoseNet
+from .latent import LatentModel, latent_from
 from .registry import find, read_card, sha256
 
 FORMAT = 1
@@ -27,12 +28,14 @@ FORMAT = 1
 class Prior:
     """field: trained, in evaluation mode, on its device.  card: JSON-serialisable.  sha256: of the file.
 
-    pose: proposes pose and class of a partial cloud; None in a prior that was trained without."""
+    pose: proposes pose and class of a partial cloud; None in a prior that was trained without.  latent: where the codes
+    of whole shapes lie; None in a prior that cannot generate."""
 
     field: Field
     card: dict[str, Any]
     pose: PoseNet | None = None
     sha256: str = ""
+    latent: LatentModel | None = None
 
     @property
     def name(self) -> str:
@@ -52,13 +55,18 @@ Field = GridField | DeepSDF
 ARCHITECTURES: dict[str, type[GridField] | type[DeepSDF]] = {GridField.name: GridField, DeepSDF.name: DeepSDF}
 
 
-def save_prior(path: Path, field: Field, card: dict[str, Any], pose: PoseNet | None = None) -> str:
+def save_prior(
+    path: Path, field: Field, card: dict[str, Any], pose: PoseNet | None = None, latent: LatentModel | None = None
+) -> str:
     """Write the prior atomically, weights in half precision; returns its sha256."""
     card = {"format": FORMAT, "architecture": field.name, "arguments": field.arguments, **card}
     tensors: dict[str, Tensor] = {f"field.{k}": v for k, v in field.state_dict().items()}
     if pose is not None:
         card["pose"] = pose.arguments
         tensors |= {f"pose.{k}": v for k, v in pose.state_dict().items()}
+    if latent is not None:
+        card["latent"] = latent.about()
+        tensors |= {f"latent.{k}": v for k, v in latent.tensors().items()}
     half = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -99,10 +107,13 @@ def _load(path: Path, changed: int, size: int, device: str) -> Prior:
         with torch.device("meta"):  # shapes without memory: the weights are the file's
             field = ARCHITECTURES[card["architecture"]](**card["arguments"])
             pose = PoseNet(**card["pose"]) if "pose" in card else None
+        latent = None
+        if "latent" in card:
+            latent = latent_from(card["latent"], {k[7:]: v for k, v in tensors.items() if k.startswith("latent.")})
         field.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("field.")}, assign=True)
         if pose is not None:
             pose.load_state_dict({k[5:]: v for k, v in tensors.items() if k.startswith("pose.")}, assign=True)
-    except (RuntimeError, TypeError, ValueError, ArithmeticError) as error:
+    except (RuntimeError, TypeError, ValueError, KeyError, ArithmeticError) as error:
         raise InputError(
             "prior_damaged",
             f"The prior {path.name} cannot be used.",
@@ -114,4 +125,6 @@ def _load(path: Path, changed: int, size: int, device: str) -> Prior:
         field = channels_last(field)
     if pose is not None:
         pose = pose.eval().requires_grad_(False).to(device)
-    return Prior(field, card, pose, sha256(path))
+    if latent is not None:
+        latent = latent.to(device)
+    return Prior(field, card, pose, sha256(path), latent)

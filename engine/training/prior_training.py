@@ -28,8 +28,10 @@ from ..geometry.clouds import PointCloud
 from ..geometry.metrics import f_score
 from ..geometry.sampling import sample_surface
 from ..meshing import extract_sparse
+from ..priors.latent import LatentModel
 from ..priors.prior import ARCHITECTURES, Field, Prior, load_prior, save_prior
 from .batches import POINTS, make_batch, make_example
+from .latent import VARIANTS, encode_shapes, fit_latent, held_out_likelihood
 from .library import OTHER, Library, load_library
 from .pose import train_pose
 from .supervision import QUERIES, UNITS, VIEWS, build_supervision
@@ -318,8 +320,45 @@ def train_prior(
         device=device, should_stop=should_stop, seed=settings.seed,
         on_progress=lambda step, steps, loss, left: on_progress("Training the pose network", step / steps, left, None),
     )
-    save_prior(output, run.averaged_field(), card(library, selection, run, name, pose_steps), pose)
+    field = run.averaged_field()
+    about = card(library, selection, run, name, pose_steps)
+    if start_from:
+        about["training"]["started_from"] = {"prior": start_from, "sha256": start.sha256 if start else ""}
+    latent = None
+    if isinstance(field, GridField):
+        latent, about["latent_likelihood"] = learn_latent(
+            library, records, selection, field, seed=settings.seed, should_stop=should_stop,
+            on_progress=lambda done: on_progress("Learning where the codes lie", done, None, None),
+        )
+    save_prior(output, field, about, pose, latent)
     return output
+
+
+def learn_latent(
+    library: Library,
+    records: NDArray[np.void],
+    selection: Selection,
+    field: GridField,
+    *,
+    seed: int = 0,
+    on_progress: Callable[[float], None] = lambda fraction: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> tuple[LatentModel, dict[str, dict[str, float]]]:
+    """The distribution of the training shapes' codes, and how likely it holds held-out ones (nats a coefficient)."""
+    codes = encode_shapes(
+        field, records, selection.indices, variants=VARIANTS, seed=seed, should_stop=should_stop,
+        on_progress=lambda done: on_progress(0.5 * done),
+    )
+    labels = torch.as_tensor(selection.labels[selection.indices])
+    model = fit_latent(
+        codes, labels, [library.shapes[k].name for k in selection.indices], selection.classes, field.code_shape,
+        weights=torch.as_tensor(selection.weights), seed=seed, should_stop=should_stop,
+        on_progress=lambda done: on_progress(0.5 + 0.45 * done),
+    )
+    if not len(selection.validation):
+        return model, {}
+    held_out = encode_shapes(field, records, selection.validation, should_stop=should_stop)[0]
+    return model, held_out_likelihood(model, held_out, torch.as_tensor(selection.labels[selection.validation]))
 
 
 def fingerprint(library: Library) -> str:
