@@ -1,0 +1,156 @@
+"""Shapes as codes: the prior that a code belongs to, a whole surface's code, and the field that a code stands for.
+
+A code here is that of a whole shape, (C, R, R, R), and decodes without any evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..errors import InputError
+from ..fields import evidence as ev
+from ..fields.conditional import GridField
+from ..geometry.clouds import FloatArray, PointCloud
+from ..geometry.meshes import Mesh
+from ..geometry.sampling import sample_surface, subsample
+from ..geometry.transforms import Similarity
+from ..priors.latent import LatentModel
+from ..priors.prior import Prior, load_prior
+from ..priors.registry import list_priors
+
+WHOLE_POINTS = 4096
+"""Surface points that a whole shape is encoded from."""
+
+
+def prior_of(name: str, digest: str, device: str) -> Prior:
+    """The prior called `name`; where `digest` (sha256) is given, the installed prior with it, whatever its name.
+
+    Raises InputError 'prior_missing' where none has that hash, naming both.
+    """
+    if not digest:
+        return load_prior(name, device)
+    try:
+        prior = load_prior(name, device)
+        if prior.sha256 == digest:
+            return prior
+        why = f"The installed prior {name} is another version ({prior.sha256[:12]})."
+    except InputError:
+        why = f"No prior called {name} is installed."
+    installed = list_priors()
+    for info in installed:
+        if info.sha256 == digest:
+            return load_prior(str(info.path), device)
+    others = ", ".join(f"{info.name} ({info.sha256[:12]})" for info in installed) or "none"
+    raise InputError(
+        "prior_missing",
+        f"The prior {name} ({digest[:12]}) that the shape's code belongs to is not installed.",
+        f"{why} Installed are: {others}.",
+        "Import that prior's file, or encode the shape's mesh again with a prior that is installed.",
+    )
+
+
+def latent_of(prior: Prior) -> LatentModel:
+    """The prior's latent distribution. Raises InputError 'prior_cannot_generate' where it has none."""
+    if prior.latent is None:
+        raise InputError(
+            "prior_cannot_generate",
+            f"The prior {prior.name} cannot make new shapes.",
+            "Its file has no latent distribution: it was trained by an older version, or as an architecture without.",
+            "Choose another prior, or train this one again.",
+        )
+    return prior.latent
+
+
+def code_tensor(prior: Prior, code: FloatArray) -> Tensor:
+    """A code as it travels -> (C, R, R, R) on the prior's device. Raises InputError 'code_mismatch'."""
+    if tuple(code.shape) != tuple(prior.field.code_shape):
+        raise InputError(
+            "code_mismatch",
+            f"The shape's code does not fit the prior {prior.name}.",
+            f"It has the shape {tuple(code.shape)}; the prior's codes are {tuple(prior.field.code_shape)}.",
+            "Use the prior that the shape was made with, or encode its mesh again.",
+        )
+    return torch.as_tensor(code, dtype=torch.float32, device=prior.device)
+
+
+@dataclass
+class DecodedShape:
+    """A code and the feature grid decoded from it."""
+
+    prior: Prior
+    code: Tensor
+    features: Tensor
+
+    def signed_distance(self, points: Tensor) -> Tensor:
+        """(N, 3) canonical -> (N,) signed distance, negative inside. No gradients are kept."""
+        with torch.no_grad():
+            return self.prior.field.query(self.features, points[None])[0]
+
+
+def decode(prior: Prior, code: Tensor) -> DecodedShape:
+    """code: (C, R, R, R)."""
+    with torch.no_grad():
+        return DecodedShape(prior, code, prior.field.decode(code[None]))
+
+
+def encode_points(prior: Prior, points: FloatArray) -> Tensor:
+    """Evenly spread points (N, 3) of a whole surface, canonical frame -> its code (C, R, R, R).
+
+    Raises InputError 'prior_cannot_encode' for architectures without an encoder.
+    """
+    if not isinstance(prior.field, GridField):
+        raise InputError(
+            "prior_cannot_encode",
+            f"The prior {prior.name} cannot give a mesh a code.",
+            f"Its architecture {prior.field.name} has no encoder.",
+            "Choose another prior.",
+        )
+    at = torch.as_tensor(points, dtype=torch.float32, device=prior.device)
+    grid = ev.whole_evidence(at[None], prior.field.resolution)
+    with torch.no_grad():
+        return prior.field.encode(grid.contiguous(memory_format=torch.channels_last_3d)).mean[0]
+
+
+def surface_points(mesh: Mesh, rng: np.random.Generator, count: int = WHOLE_POINTS) -> FloatArray:
+    """(count, 3) points evenly spread over the mesh's surface."""
+    points, _ = sample_surface(mesh, 4 * count, rng)
+    return subsample(PointCloud(points), count, rng).points
+
+
+def encode_mesh(prior: Prior, mesh: Mesh, seed: int = 0) -> Tensor:
+    """A whole surface in the canonical frame -> its code (C, R, R, R)."""
+    return encode_points(prior, surface_points(mesh, np.random.default_rng([seed, 11])))
+
+
+def similarity_of(matrix: NDArray[np.float64]) -> Similarity:
+    """(4, 4) matrix -> Similarity. Raises InputError 'pose_invalid' for one that shears, mirrors or stretches."""
+    linear = np.asarray(matrix, np.float64)[:3, :3]
+    scale = float(np.cbrt(max(np.linalg.det(linear), 0.0)))
+    rotation = linear / scale if scale > 0 else np.zeros((3, 3))
+    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3):
+        raise InputError(
+            "pose_invalid",
+            "The shape's pose cannot be used.",
+            "Its matrix is not a uniform scale, a rotation and a translation.",
+            "Send the pose that came with the shape's code, or leave it out.",
+        )
+    u, _, v = np.linalg.svd(rotation)
+    return Similarity(scale, u @ v, np.asarray(matrix, np.float64)[:3, 3].copy())
+
+
+def blended_field(
+    first: Callable[[Tensor], Tensor], second: Callable[[Tensor], Tensor], weight: Callable[[Tensor], Tensor]
+) -> Callable[[Tensor], Tensor]:
+    """x -> (1 - w) first + w second: signed distances, so the blend's surface is each one's where w is 0 or 1."""
+
+    def field(points: Tensor) -> Tensor:
+        w = weight(points)
+        return (1 - w) * first(points) + w * second(points)
+
+    return field

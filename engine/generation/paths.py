@@ -1,0 +1,122 @@
+"""Between shapes: paths of codes that stay plausible, and sums and differences of codes."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation, Slerp
+from torch import Tensor
+
+from ..geometry.transforms import Similarity
+from ..priors.latent import LatentModel
+
+_NODES = 17
+_STEPS = 80
+
+
+def spherical(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    """a, b: (K,), t: (T,) -> (T, K): directions turn evenly, lengths change linearly (Shoemake 1985; White 2016).
+
+    Of draws from a Gaussian the straight mean is shorter than either, and so too average; this is not.
+    """
+    la, lb = a.norm().clamp(min=1e-9), b.norm().clamp(min=1e-9)
+    cosine = torch.dot(a / la, b / lb).clamp(-1.0, 1.0)
+    angle = torch.arccos(cosine)
+    t = t[:, None]
+    if float(angle) < 1e-3 or float(angle) > torch.pi - 1e-3:
+        return (1 - t) * a + t * b
+    turned = (torch.sin((1 - t) * angle) * (a / la) + torch.sin(t * angle) * (b / lb)) / torch.sin(angle)
+    way: Tensor = turned * ((1 - t) * la + t * lb)
+    return way
+
+
+def plausible(latent: LatentModel, a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    """As `spherical`, bent where the prior's mixture finds the way less likely than its ends.
+
+    The nodes of a band between a and b are drawn together (so that steps stay even) and pushed up the log density
+    wherever that is below the line between the ends' (a string method: E, Ren and Vanden-Eijnden 2002). A way that is
+    likely enough stays the spherical one.
+    """
+    at = torch.linspace(0, 1, _NODES, device=a.device)
+    start = spherical(a, b, at)
+    ends = latent.log_density(torch.stack([a, b]))
+    wanted = (ends[0] + at[1:-1] * (ends[1] - ends[0])).detach()
+    inner = start[1:-1].clone().requires_grad_(True)
+    optimiser = torch.optim.Adam([inner], lr=0.03)
+    spacing = (start[1:] - start[:-1]).square().sum(1).mean().clamp(min=1e-9)
+    for _ in range(_STEPS):
+        with torch.enable_grad():
+            nodes = torch.cat([a[None], inner, b[None]])
+            lacking = (wanted - latent.log_density(inner)).clamp(min=0) / latent.size
+            stretch = (nodes[1:] - nodes[:-1]).square().sum(1) / spacing
+            loss = 4.0 * lacking.sum() + 0.5 * stretch.sum() + 0.5 * (stretch - stretch.mean()).square().sum()
+            loss = loss + 0.2 * (inner - start[1:-1]).square().sum() / (spacing * _NODES)
+        optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        optimiser.step()
+    nodes = torch.cat([a[None], inner.detach(), b[None]])
+    # Even steps along the band.
+    along = torch.cat([at.new_zeros(1), (nodes[1:] - nodes[:-1]).norm(dim=1).cumsum(0)])
+    along = along / along[-1].clamp(min=1e-9)
+    place = torch.searchsorted(along, t.clamp(0, 1).contiguous()).clamp(1, _NODES - 1)
+    low, high = along[place - 1], along[place]
+    share = ((t - low) / (high - low).clamp(min=1e-9))[:, None]
+    return (1 - share) * nodes[place - 1] + share * nodes[place]
+
+
+def between(latent: LatentModel, first: Tensor, second: Tensor, t: Tensor, path: str) -> Tensor:
+    """Codes first, second: (C, R, R, R); t: (T,) in 0..1 -> (T, C, R, R, R). What the coefficients do not hold is
+    mixed straight."""
+    a, b = latent.project(torch.stack([first, second]))
+    left = torch.stack([first, second]) - latent.expand(torch.stack([a, b]))
+    if path == "straight":
+        way = a + t[:, None] * (b - a)
+    elif path == "spherical":
+        way = spherical(a, b, t)
+    else:
+        way = plausible(latent, a, b, t)
+    share = t.view(-1, *([1] * first.dim()))
+    return latent.expand(way) + (1 - share) * left[0] + share * left[1]
+
+
+def arithmetic(latent: LatentModel, a: Tensor, b: Tensor, c: Tensor, amount: float) -> Tensor:
+    """The code C + amount (A - B), all (C, R, R, R).
+
+    Where the sum is further out than each of the three (in the whitened coefficients) it is drawn back to the length of
+    the longest: beyond that the prior has seen nothing.
+    """
+    total = c + amount * (a - b)
+    coefficients = latent.project(torch.stack([total, a, b, c]))
+    longest = float(coefficients[1:].norm(dim=1).max())
+    length = float(coefficients[0].norm())
+    if length <= longest:
+        return total
+    drawn_back = latent.expand(coefficients[:1] * (longest / length))[0]
+    left_over = total - latent.expand(coefficients[:1])[0]
+    return drawn_back + left_over
+
+
+def poses_between(first: Similarity, second: Similarity, t: NDArray[np.float64]) -> list[Similarity]:
+    """Places between two: scale geometrically, rotation by the shortest turn, position straight."""
+    turn = Slerp([0.0, 1.0], Rotation.from_matrix(np.stack([first.rotation, second.rotation])))
+    scales = np.exp((1 - t) * np.log(first.scale) + t * np.log(second.scale))
+    moves = (1 - t)[:, None] * first.translation + t[:, None] * second.translation
+    return [
+        Similarity(float(s), r, m) for s, r, m in zip(scales, turn(t).as_matrix(), moves, strict=True)
+    ]
+
+
+def stations(shapes: int, steps: int, ends: bool) -> list[tuple[int, int, float]]:
+    """(from, to, t) of every mesh of a blend through `shapes` shapes with `steps` between each pair, in order."""
+    inner = [(k + 1) / (steps + 1) for k in range(steps)]
+    found: list[tuple[int, int, float]] = []
+    for a, b in itertools.pairwise(range(shapes)):
+        if ends:
+            found.append((a, b, 0.0))
+        found += [(a, b, t) for t in inner]
+    if ends:
+        found.append((shapes - 2, shapes - 1, 1.0))
+    return found
