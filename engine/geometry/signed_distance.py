@@ -5,7 +5,8 @@ one another, but what a scanner or an artist sees of them is never in doubt. A p
 escape in at least two of a set of directions (all but those from steeply below: furniture is often left open
 underneath). Sheets that can be seen from both sides get a thickness. The generalised winding number (Jacobson 2013)
 serves as the second opinion: `winding_agreement` says how far the two agree, which is how a shape's samples are known
-to be ambiguous.
+to be ambiguous. In a mesh that is cracked all over (triangles that miss their neighbours, so that rays slip through)
+its word counts for more than a few escaping rays.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ SHEET_HALF_THICKNESS = 0.005
 
 _PROBE = 0.003
 """How far beside the surface its two sides are asked whether they can be seen, in canonical units."""
+
+
+CRACKED = 0.3
+"""A mesh is taken as cracked where more than this share of its edges' length has no neighbour."""
 
 
 def sphere_directions(count: int, lowest_elevation: float = -1.0) -> FloatArray:
@@ -61,6 +66,7 @@ class SignedDistance:
         even = sphere_directions(directions, lowest_elevation=-0.25)
         # In an order that covers the sphere early: most points are then decided after a few rays.
         self._directions = even[np.random.default_rng(0).permutation(len(even))]
+        self._cracked = _boundary_share(self.mesh) > CRACKED
         self._scene = rtcore_scene.EmbreeScene()
         self._triangles = TriangleMesh(self._scene, self.mesh.vertices, faces)
         _quiet_warp()
@@ -77,17 +83,34 @@ class SignedDistance:
         return np.asarray(np.asarray(hit) == 0, np.bool_)
 
     def outside(self, points: FloatArray) -> NDArray[np.bool_]:
-        """(N,) whether points (N, 3) can be seen from outside: rays escape in at least two of the directions."""
+        """(N,) whether points (N, 3) can be seen from outside: rays escape in at least two of the directions, or, where
+        a cracked mesh winds around a point, in a third of them."""
+        needed = np.full(len(points), 2)
+        if self._cracked:
+            needed[np.abs(self._winding(points)) > 0.5] = len(self._directions) // 3
+        return self._escapes(points, needed)
+
+    def _escapes(self, points: FloatArray, needed: NDArray[Any]) -> NDArray[np.bool_]:
+        """(N,) whether rays escape in at least `needed` (N,) directions."""
         escapes = np.zeros(len(points), np.int32)
         open_points = np.arange(len(points))
         for k, direction in enumerate(self._directions):
             rays = points[open_points]
             escapes[open_points] += ~self.occluded(rays, np.broadcast_to(direction, rays.shape))
             if k % 4 == 3:  # most points are decided after a few directions
-                open_points = open_points[escapes[open_points] < 2]
+                open_points = open_points[escapes[open_points] < needed[open_points]]
                 if len(open_points) == 0:
                     break
-        return escapes >= 2
+        return escapes >= needed
+
+    def _winding(self, points: FloatArray) -> NDArray[np.float64]:
+        import igl
+
+        return np.asarray(
+            igl.fast_winding_number(
+                self.mesh.vertices.astype(np.float64), self.mesh.faces.astype(np.int64), points.astype(np.float64)
+            )
+        )
 
     def closest(self, points: FloatArray) -> FloatArray:
         """(N, 3) the nearest surface point of each query (N, 3)."""
@@ -137,14 +160,9 @@ class SignedDistance:
 
     def winding_agreement(self, rng: np.random.Generator, count: int = 2000) -> float:
         """Share of points near the surface where the generalised winding number says the same as visibility, 0..1."""
-        import igl
-
         points, normals = _sample(self.mesh, count, rng)
         queries = points + normals * rng.normal(0.0, 0.02, (count, 1)).astype(np.float32)
-        winding = igl.fast_winding_number(
-            self.mesh.vertices.astype(np.float64), self.mesh.faces.astype(np.int64), queries.astype(np.float64)
-        )
-        return float(np.mean((np.asarray(winding) < 0.5) == self.outside(queries)))
+        return float(np.mean((self._winding(queries) < 0.5) == self._escapes(queries, np.full(count, 2))))
 
 
 def _quiet_warp() -> None:
@@ -156,6 +174,17 @@ def _quiet_warp() -> None:
     else:
         module.config.quiet = True
     module.init()
+
+
+def _boundary_share(mesh: Mesh) -> float:
+    """Share, by length, of edges with a face on one side only, corners closer than 1e-4 taken as one."""
+    welded = np.unique(np.round(mesh.vertices / 1e-4).astype(np.int64), axis=0, return_inverse=True)[1].reshape(-1)
+    faces = welded[mesh.faces]
+    edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
+    corners = mesh.vertices[np.concatenate([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]], mesh.faces[:, [2, 0]]])]
+    length = np.linalg.norm(corners[:, 0].astype(np.float64) - corners[:, 1], axis=1)
+    which, count = np.unique(edges, axis=0, return_inverse=True, return_counts=True)[1:]
+    return float(length[count[which.reshape(-1)] == 1].sum() / max(length.sum(), 1e-12))
 
 
 def _sample(mesh: Mesh, count: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:

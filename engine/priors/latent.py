@@ -196,7 +196,7 @@ class LatentModel:
         return (every + self.shares.log()).softmax(1)
 
     def nearest_training(self, coefficients: Tensor) -> tuple[Tensor, list[str]]:
-        """(N, K) -> distances (N,), root mean square a coefficient, to the nearest shapes learnt from, and their names."""
+        """(N, K) -> distances (N,), root mean square a coefficient, to the nearest training shapes, and their names."""
         distances = torch.cdist(coefficients, self.training) / math.sqrt(self.size)
         value, index = distances.min(1)
         return value, [self.names[k] for k in index.tolist()]
@@ -282,7 +282,8 @@ def ode_log_density(denoiser: Denoiser, data: Tensor, label: int, steps: int = 2
     labels = torch.full((1,), label, device=data.device)
 
     def slope(x: Tensor, sigma: Tensor) -> Tensor:
-        return (x - denoiser(x[None], sigma[None], labels)[0]) / sigma
+        out: Tensor = (x - denoiser(x[None], sigma[None], labels)[0]) / sigma
+        return out
 
     def both(x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         jacobian = torch.func.vmap(torch.func.jacrev(slope), in_dims=(0, None))(x, sigma)

@@ -180,6 +180,14 @@ def test_wide_cracks_are_told_by_the_two_opinions() -> None:
     assert SignedDistance(soup(2e-3, turned=False)).winding_agreement(np.random.default_rng(0)) < 0.9
 
 
+def test_a_mesh_cracked_all_over_keeps_its_inside() -> None:
+    """Rays slip out through the cracks in many directions, but the triangles still wind around the inside."""
+    points = np.random.default_rng(1).uniform(-0.6, 0.6, (3000, 3)).astype(np.float32)
+    clear = np.abs(np.linalg.norm(points, axis=1) - 0.4) > 0.02
+    value, _ = SignedDistance(soup(2e-3, turned=False))(points)
+    assert ((value < 0) == (np.linalg.norm(points, axis=1) < 0.4))[clear].mean() > 0.995
+
+
 @pytest.mark.parametrize(
     "mesh",
     [
