@@ -101,6 +101,8 @@ class MeshArrays:
 
     vertices: (V, 3) float32.  faces: (F, 3) int32.  normals: (V, 3) float32 or None, as the engine sent them.
     edges: (E, 2) int32, each undirected edge once.  corner_edges: (3F,) int32, the edge that leaves each face corner.
+    code: what the prior knows the shape by, float32 of any shape, and pose: (4, 4) float64, canonical frame -> the
+    vertices' frame; both None for a mesh without a code.
     """
 
     vertices: np.ndarray
@@ -108,6 +110,8 @@ class MeshArrays:
     normals: np.ndarray | None
     edges: np.ndarray
     corner_edges: np.ndarray
+    code: np.ndarray | None = None
+    pose: np.ndarray | None = None
 
     @classmethod
     def of(cls, vertices: np.ndarray, faces: np.ndarray, normals: np.ndarray | None = None) -> MeshArrays:
@@ -151,9 +155,13 @@ def _without_twins(faces: np.ndarray) -> np.ndarray:
 
 
 def encode_arrays(arrays: Mapping[str, np.ndarray | None]) -> bytes:
-    """NPZ bytes of the arrays that are not None, in the types of the wire (float32, int32)."""
+    """NPZ bytes of the arrays that are not None, in the types of the wire: float32, int32 for faces, float64 for poses.
+
+    A name may end in the number of a shape ('faces_2').
+    """
+    types = {"faces": np.int32, "pose": np.float64}
     kept = {
-        name: np.ascontiguousarray(value, np.int32 if name == "faces" else np.float32)
+        name: np.ascontiguousarray(value, types.get(name.split("_")[0], np.float32))
         for name, value in arrays.items()
         if value is not None
     }
@@ -166,7 +174,8 @@ def decode_mesh(data: bytes) -> MeshArrays:
     """NPZ bytes -> MeshArrays. Never unpickles. Raises EngineProblem('bad_answer') where the bytes are not a mesh."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in ("vertices", "faces", "normals") if name in archive.files}
+            wanted = ("vertices", "faces", "normals", "code", "pose")
+            arrays = {name: archive[name] for name in wanted if name in archive.files}
         vertices, faces = arrays["vertices"], arrays["faces"]
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as error:
         raise bad_answer(f"A mesh could not be read ({type(error).__name__}: {error}).") from error
@@ -175,7 +184,15 @@ def decode_mesh(data: bytes) -> MeshArrays:
     normals = arrays.get("normals")
     if normals is not None and (normals.dtype.kind != "f" or normals.size == 0):
         normals = None
-    return MeshArrays.of(vertices, faces, normals)
+    mesh = MeshArrays.of(vertices, faces, normals)
+    code, pose = arrays.get("code"), arrays.get("pose")
+    if code is not None:
+        if code.dtype.kind != "f" or not np.isfinite(code).all():
+            raise bad_answer("A code came that does not consist of finite numbers.")
+        if pose is None or pose.dtype.kind != "f" or pose.shape != (4, 4) or not np.isfinite(pose).all():
+            raise bad_answer("A code came without the pose that belongs to it.")
+        mesh.code, mesh.pose = np.ascontiguousarray(code, np.float32), np.array(pose, np.float64)
+    return mesh
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -206,20 +223,8 @@ class EngineClient:
 
     def submit(self, request: Mapping[str, Any], arrays: Mapping[str, np.ndarray | None] | None = None) -> str:
         """`POST /v1/jobs`; returns the job's id."""
-        boundary = uuid.uuid4().hex
-        parts = [("request", "application/json", json.dumps(request).encode("utf-8"))]
-        if arrays is not None:
-            parts.append(("arrays", "application/octet-stream", encode_arrays(arrays)))
-        body = bytearray()
-        for name, content_type, content in parts:
-            filename = "" if name == "request" else f'; filename="{name}.npz"'
-            body += (
-                f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{filename}\r\n'
-                f"Content-Type: {content_type}\r\n\r\n"
-            ).encode("ascii")
-            body += content + b"\r\n"
-        body += f"--{boundary}--\r\n".encode("ascii")
-        answer = self._json("POST", "/v1/jobs", bytes(body), f"multipart/form-data; boundary={boundary}")
+        body, content_type = _form(request, arrays)
+        answer = self._json("POST", "/v1/jobs", body, content_type)
         job_id = answer.get("id") or answer.get("job_id")
         if not isinstance(job_id, str) or not job_id:
             raise bad_answer("It accepted a job without naming it.")
@@ -240,6 +245,11 @@ class EngineClient:
     def mesh(self, job_id: str, number: int) -> MeshArrays:
         """`GET /v1/jobs/{id}/meshes/{n}`, decoded and made ready for Blender."""
         return decode_mesh(self._call("GET", f"/v1/jobs/{job_id}/meshes/{int(number)}", limit=MAX_MESH_BYTES))
+
+    def slide(self, request: Mapping[str, Any], arrays: Mapping[str, np.ndarray | None]) -> MeshArrays:
+        """`POST /v1/slide`: the mesh of a moved code, answered beside the queue."""
+        body, content_type = _form(request, arrays)
+        return decode_mesh(self._call("POST", "/v1/slide", body, content_type, MAX_MESH_BYTES))
 
     def events(
         self, job_id: str, last_event_id: str = "", on_open: Callable[[socket.socket], None] | None = None
@@ -372,6 +382,24 @@ class EngineClient:
         raise problem_from(error, response.status)
 
 
+def _form(request: Mapping[str, Any], arrays: Mapping[str, np.ndarray | None] | None) -> tuple[bytes, str]:
+    """A multipart form of request and arrays: (body, content type)."""
+    boundary = uuid.uuid4().hex
+    parts = [("request", "application/json", json.dumps(request).encode("utf-8"))]
+    if arrays is not None:
+        parts.append(("arrays", "application/octet-stream", encode_arrays(arrays)))
+    body = bytearray()
+    for name, content_type, content in parts:
+        filename = "" if name == "request" else f'; filename="{name}.npz"'
+        body += (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{filename}\r\n'
+            f"Content-Type: {content_type}\r\n\r\n"
+        ).encode("ascii")
+        body += content + b"\r\n"
+    body += f"--{boundary}--\r\n".encode("ascii")
+    return bytes(body), f"multipart/form-data; boundary={boundary}"
+
+
 def unreachable(error: Exception) -> EngineProblem:
     if isinstance(error, TimeoutError):
         return EngineProblem(
@@ -412,7 +440,11 @@ def check_protocol(version: str | None, address: str) -> None:
 
 @dataclass
 class Update:
-    """News of a job for the main thread. state: '' where it did not change."""
+    """News of a job for the main thread. state: '' where it did not change.
+
+    meshes: those that have come with this news, each with its place among the results; count: how many results there
+    are in all, once that is known.
+    """
 
     state: str = ""
     stage: str = ""
@@ -420,7 +452,8 @@ class Update:
     eta_s: float | None = None
     message: str = ""
     problem: EngineProblem | None = None
-    meshes: list[MeshArrays] = field(default_factory=list)
+    meshes: list[tuple[int, MeshArrays]] = field(default_factory=list)
+    count: int | None = None
     report: dict[str, Any] = field(default_factory=dict)
 
 
@@ -435,7 +468,8 @@ class JobThread:
 
     arrays: called on the thread, for points that are slow to make ready; None for a job without any.
 
-    States that `updates` brings: 'queued', 'running', then exactly one of 'done', 'failed', 'cancelled'.
+    States that `updates` brings: 'queued', 'running', then exactly one of 'done', 'failed', 'cancelled'. Of several
+    results each comes as soon as it is finished, and only once.
     A slow reader never piles up meshes: only the newest preview announced is fetched, and only the newest one fetched
     is kept. Previews are those of the first hypothesis, up to MAX_PREVIEW_FACES.
     """
@@ -462,6 +496,7 @@ class JobThread:
         self._closed = threading.Event()
         self._cancel = threading.Event()
         self._stream: socket.socket | None = None
+        self._brought: set[int] = set()
         self._thread = threading.Thread(target=self._run, name="shapewright-job", daemon=True)
 
     def start(self) -> None:
@@ -608,11 +643,18 @@ class JobThread:
             numbers = data.get("meshes") or []
             if not isinstance(numbers, list) or not all(isinstance(number, int) for number in numbers):
                 raise bad_answer("It finished the job without naming its meshes.")
-            meshes = [self.client.mesh(self.job_id, number) for number in numbers]
+            missing = [index for index in range(len(numbers)) if index not in self._brought]
+            meshes = [(index, self.client.mesh(self.job_id, numbers[index])) for index in missing]
             report = data.get("report")
-            self.updates.put(
-                Update(state="done", fraction=1.0, meshes=meshes, report=report if isinstance(report, dict) else {})
-            )
+            report = report if isinstance(report, dict) else {}
+            self.updates.put(Update(state="done", fraction=1.0, meshes=meshes, count=len(numbers), report=report))
+        elif event.type == "mesh":
+            index, number = data.get("index"), data.get("n")
+            if not isinstance(index, int) or not isinstance(number, int):
+                raise bad_answer("It finished a mesh without naming it.")
+            if index not in self._brought:  # after a lost connection an event may come twice
+                self.updates.put(Update(state="running", meshes=[(index, self.client.mesh(self.job_id, number))]))
+                self._brought.add(index)
         elif event.type == "failed":
             self.updates.put(Update(state="failed", problem=problem_from(data.get("error"))))
         elif event.type == "cancelled":

@@ -12,7 +12,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from . import hypotheses, poses
+from . import codes, hypotheses, poses
 from .engine_client import EngineProblem, MeshArrays
 from .scene import (
     PREVIEW_PROPERTY,
@@ -37,7 +37,10 @@ class JobWriter:
     def __init__(self, job_id: str = "") -> None:
         self.job_id = job_id
         self.preview: Reference | None = None
-        self.results: list[Reference] = []
+        self.results: dict[int, Reference] = {}
+        """The result objects by their place among the results."""
+        self.kept: dict[int, MeshArrays] = {}
+        """What they were made of, for as long as the job runs and an undo may take them away."""
         self.made_collections: list[Reference] = []
         """Collections that this job has made, the innermost last."""
 
@@ -62,7 +65,7 @@ class JobWriter:
     def discard(self) -> None:
         """Takes back everything: the scene is as it was before the job."""
         self.discard_preview()
-        for reference in self.results:
+        for reference in self.results.values():
             obj = reference.find(bpy.data.objects)
             if obj is not None:
                 remove_object(obj)
@@ -70,7 +73,25 @@ class JobWriter:
             collection = reference.find(bpy.data.collections)
             if collection is not None:
                 bpy.data.collections.remove(collection)
-        self.results, self.made_collections = [], []
+        self.results, self.kept, self.made_collections = {}, {}, []
+
+    def lost(self) -> list[tuple[int, MeshArrays]]:
+        """Results that an undo has taken away while the job runs: to be added once more."""
+        return [
+            (number, arrays)
+            for number, arrays in sorted(self.kept.items())
+            if self.results[number].find(bpy.data.objects) is None
+        ]
+
+    def _remember(self, number: int, obj: bpy.types.Object, arrays: MeshArrays) -> None:
+        self.results[number] = Reference.of(obj)
+        self.kept[number] = arrays
+
+    def _found(self) -> list[tuple[int, bpy.types.Object]]:
+        """The results that still exist, each with its place; what they were made of is forgotten."""
+        self.kept = {}
+        found = [(number, ref.find(bpy.data.objects)) for number, ref in sorted(self.results.items())]
+        return [(number, obj) for number, obj in found if obj is not None]
 
     def _find_preview(self) -> bpy.types.Object | None:
         """The preview object; the one that an undo or redo has put in its place, where ours is gone."""
@@ -153,13 +174,14 @@ class ResultWriter(JobWriter):
         if number > 0:
             obj.hide_render = True
             hide(obj, True)
-        self.results.append(Reference.of(obj))
+        if arrays.code is not None and arrays.pose is not None:
+            codes.store(obj, arrays.code, self._local(arrays.pose))
+        self._remember(number, obj, arrays)
         return obj
 
     def finish(self, request: dict[str, Any], report: dict[str, Any], engine_info: dict[str, Any]) -> None:
         facts = provenance_of(request, report, engine_info, self.scan)
-        found = [(number, ref.find(bpy.data.objects)) for number, ref in enumerate(self.results)]
-        results = [(number, obj) for number, obj in found if obj is not None]
+        results = self._found()
         rows = report.get("hypotheses") if isinstance(report.get("hypotheses"), list) else []
         for number, obj in results:
             row = rows[number] if number < len(rows) and isinstance(rows[number], dict) else {}
@@ -168,9 +190,9 @@ class ResultWriter(JobWriter):
             if isinstance(row.get("score"), int | float):
                 obj["shapewright_score"] = float(row["score"])
             pose = pose_in(row) or pose_in(report)
-            if pose is not None:  # of the object's own coordinates, so that it moves with the object
-                local = np.linalg.inv(np.array(self._matrix, np.float64)) @ self.scan.frame @ np.array(pose)
-                obj["shapewright_pose"] = [float(value) for value in local.reshape(-1)]
+            if pose is not None and codes.POSE not in obj:
+                codes.store_pose(obj, self._local(np.array(pose)))
+            codes.name_class(obj, row.get("classes") or report.get("classes"))
         if not results:
             return
         if self.made_collections:
@@ -180,6 +202,10 @@ class ResultWriter(JobWriter):
         if request.get("align") != "none" and not request.get("pose"):
             source = self.scan.source.find(bpy.data.objects)
             poses.show(results[0][1], source)
+
+    def _local(self, pose: np.ndarray) -> np.ndarray:
+        """Canonical -> sent frame, as canonical -> the result's own coordinates: so it moves with the object."""
+        return np.linalg.inv(np.array(self._matrix, np.float64)) @ self.scan.frame @ pose
 
     def _homes(self) -> list[bpy.types.Collection]:
         """The collections that results go to: the source's own."""

@@ -10,15 +10,16 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import bpy
+import numpy as np
 from bpy.app.handlers import persistent
 
-from . import scene
+from . import notices, scene
 from .engine_client import EngineProblem, JobThread, MeshArrays, PreviewArrays
 from .engine_process import FAILED, READY, STARTING, EngineProcess
 from .results import JobWriter, ResultWriter
@@ -41,9 +42,10 @@ FINISHED = (DONE, JOB_FAILED, CANCELLED)
 class Job:
     """One piece of work for the engine, as the add-on sees it.
 
-    scan: the source object, where there is one; its arrays travel with the request.
-    writer: makes the job's objects; where it is None, one for results in the scan's place is made, and a job without
-    a scan makes no objects (the engine's own test).
+    scan: the source object, where there is one.  arrays: makes what travels with the request, on the job's thread; by
+    default the scan's.  writer: makes the job's objects; where it is None, one for results in the scan's place is made,
+    and a job without a scan makes no objects.  on_done: called on the main thread with the job when it is done, before
+    it is remembered for undo.
     """
 
     title: str
@@ -65,9 +67,14 @@ class Job:
     seconds: float = 0.0
     thread: JobThread | None = None
     writer: JobWriter | None = None
+    arrays: Callable[[], Mapping[str, np.ndarray | None]] | None = None
+    on_done: Callable[[Job], None] | None = None
     received: bool = False
     """Whether the engine's part is over and its meshes are here."""
-    waiting_meshes: list[MeshArrays] = field(default_factory=list)
+    waiting_meshes: list[tuple[int, MeshArrays]] = field(default_factory=list)
+    """Results that are here and not yet in the scene, each with its place among all of them."""
+    result_count: int = 0
+    """How many results there will be; while that is unknown, how many are asked for."""
     waiting_preview: PreviewArrays | None = None
     last_preview: PreviewArrays | None = None
     cancelled_at: float = 0.0
@@ -77,9 +84,14 @@ class Job:
         return self.state in FINISHED
 
     @property
+    def warnings(self) -> list[EngineProblem]:
+        """What the engine wants a person to know about the result."""
+        return notices.warnings_in(self.report) if self.state == DONE else []
+
+    @property
     def results(self) -> list[bpy.types.Object]:
         """The result objects that still exist, best first."""
-        found = [ref.find(bpy.data.objects) for ref in self.writer.results] if self.writer else []
+        found = [ref.find(bpy.data.objects) for _, ref in sorted(self.writer.results.items())] if self.writer else []
         return [obj for obj in found if obj is not None]
 
 
@@ -183,6 +195,9 @@ class Session:
         may_write = not bpy.app.is_job_running("RENDER")  # a render reads the scene that we would write
         if self.sweep_needed and may_write:
             self.sweep_needed = False
+            for job in self.active:
+                if job.writer is not None and job.state != CANCELLING:
+                    job.waiting_meshes = [*job.writer.lost(), *job.waiting_meshes]
             changed = scene.remove_stray_previews(job.id for job in self.active) > 0 or changed
         jobs = self.active
         # Every step begins with another job, so that a busy one does not starve the rest.
@@ -251,7 +266,7 @@ class Session:
                 return False
         if self.engine.state == READY and self.engine.client is not None:
             job.state, job.stage = QUEUED, "Sending"
-            arrays = job.scan.arrays if job.scan is not None else None
+            arrays = job.arrays or (job.scan.arrays if job.scan is not None else None)
             job.thread = JobThread(self.engine.client, job.request, arrays, job.want_previews)
             job.thread.start()
             return True
@@ -296,13 +311,14 @@ class Session:
             job.eta_s = update.eta_s
             if update.fraction is not None:
                 job.fraction = min(max(update.fraction, 0.0), 1.0)
+            job.waiting_meshes += update.meshes
             if update.state == DONE:
-                job.report, job.waiting_meshes, job.waiting_preview = update.report, update.meshes, None
-                job.received = True
+                job.report, job.waiting_preview = update.report, None
+                job.received, job.result_count = True, update.count or 0
                 job.stage, job.fraction = "Finishing", 1.0
                 if job.writer is None:
-                    self._finish(job, DONE)
-                elif not job.waiting_meshes:
+                    self._complete(job, job.on_done is not None)
+                elif not job.result_count:
                     raise EngineProblem(
                         "result_empty",
                         f"'{job.title}' has no result.",
@@ -316,15 +332,13 @@ class Session:
         if job.writer is None:
             return False
         if job.waiting_meshes:
-            number = len(job.writer.results)
-            job.writer.add_result(job.waiting_meshes.pop(0), number, number + 1 + len(job.waiting_meshes))
+            number, mesh = job.waiting_meshes.pop(0)
+            job.writer.add_result(mesh, number, max(job.result_count, number + 1))
             return True
         if job.received:  # in a step of its own: remembering a large scene for undo takes as long as setting its mesh
             job.writer.discard_preview()
             job.writer.finish(job.request, job.report, self.engine.info)
-            self._finish(job, DONE)
-            if job.undo:
-                scene.push_undo(job.title)
+            self._complete(job, True)
             return True
         if job.waiting_preview is not None:
             preview, job.waiting_preview = job.waiting_preview, None
@@ -336,6 +350,14 @@ class Session:
             return True
         return False
 
+    def _complete(self, job: Job, changed: bool) -> None:
+        """The job is done. changed: whether the scene is another one now."""
+        if job.on_done is not None:
+            job.on_done(job)
+        self._finish(job, DONE)
+        if changed and job.undo:
+            scene.push_undo(job.title)
+
     def _finish(self, job: Job, state: str) -> None:
         job.state, job.eta_s = state, None
         job.seconds = time.monotonic() - job.started
@@ -343,6 +365,8 @@ class Session:
         job.waiting_preview = job.last_preview = None
         if state != DONE:
             self._discard(job)
+        for warning in job.warnings if not bpy.app.background else ():
+            notices.tell(warning)
         if job.thread is not None:
             job.thread.close()
 

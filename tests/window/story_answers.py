@@ -104,7 +104,8 @@ def browse():
     for _ in FACTS["complete"]["all"]:
         yield from click(place)
         facts["next"].append(seen())
-    screenshot("3_next.png")
+        if len(facts["next"]) == 1:
+            screenshot("3_next.png")
     yield from click((yield from find_button("shapewright.previous_hypothesis", across=0.25)))
     facts["previous"] = seen()
     yield from press("Z", ctrl=True)
@@ -154,14 +155,14 @@ def type_keys(*keys):
 
 
 def correct_the_alignment():
-    """The empty is moved up by 5 cm with the keys G Z . 0 5 Enter, and the chair completed again with it."""
+    """The empty is moved up by 5 cm with the keys G Z 0 . 0 5 Enter, and the chair completed again with it."""
     empty = next(obj for obj in bpy.data.objects if "shapewright_alignment" in obj)
     facts = FACTS["alignment"] = {"parent": empty.parent.name if empty.parent else None}
     select(empty.name)
     bpy.context.scene.shapewright.hypotheses = 1
     yield from pause()
     found = Vector(empty.matrix_world.translation)
-    yield from type_keys(("G", "g"), ("Z", "z"), ("PERIOD", "."), ("ZERO", "0"), ("FIVE", "5"), ("RET", ""))
+    yield from type_keys(("G", "g"), ("Z", "z"), ("ZERO", "0"), ("PERIOD", "."), ("ZERO", "0"), ("FIVE", "5"), ("RET", ""))
     facts["moved"] = list(empty.matrix_world.translation - found)
     before = set(results())
     yield from click((yield from find_button("shapewright.complete_again")))
