@@ -116,6 +116,10 @@ def draw_job(layout: bpy.types.UILayout, job: session.Job) -> None:
         draw_problem(box, job.problem)
     elif job.state == "done":
         box.label(text=f"Done in {duration(job.seconds)}")
+        for warning in job.warnings:
+            draw_problem(box, warning)
+        if job.warnings and job.request.get("kind") == "complete" and job.scan is not None:
+            box.operator("shapewright.fit_shape", text="Fit Shape Instead").source = job.scan.source.name
     else:
         box.label(text="Cancelled")
 

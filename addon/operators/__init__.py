@@ -2,9 +2,9 @@
 
 import bpy
 
-from . import cancel_job, complete_shape, engine, hypotheses
+from . import cancel_job, complete_shape, engine, fit_shape, hypotheses
 
-CLASSES = (*complete_shape.CLASSES, *hypotheses.CLASSES, *cancel_job.CLASSES, *engine.CLASSES)
+CLASSES = (*complete_shape.CLASSES, *hypotheses.CLASSES, *fit_shape.CLASSES, *cancel_job.CLASSES, *engine.CLASSES)
 
 
 def register() -> None:

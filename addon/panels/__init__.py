@@ -2,9 +2,9 @@
 
 import bpy
 
-from . import complete, hypotheses
+from . import complete, fit, hypotheses
 
-CLASSES = (*complete.CLASSES, *hypotheses.CLASSES)
+CLASSES = (*complete.CLASSES, *hypotheses.CLASSES, *fit.CLASSES)
 
 
 def register() -> None:

@@ -33,7 +33,7 @@ class SHAPEWRIGHT_PT_complete(ShapewrightPanel, bpy.types.Panel):
             column.label(text="The scene has no camera", icon="ERROR")
 
         for job in session.current().jobs:
-            if job.scan is not None:
+            if job.scan is not None and job.request.get("kind") != "fit":
                 preferences.draw_job(layout, job)
 
 
