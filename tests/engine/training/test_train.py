@@ -25,6 +25,7 @@ from engine.geometry.clouds import PointCloud
 from engine.geometry.io import read_shape, write_cloud
 from engine.geometry.meshes import Mesh
 from engine.meshing import is_watertight
+from engine.priors.prior import load_prior
 from engine.training.prior_training import parse_overrides
 from engine.training.train import PRESETS, Run, TrainingProgress, TrainingSettings, learning_rate, train
 
@@ -314,6 +315,25 @@ def test_from_a_folder_of_meshes_to_a_completed_shape(
     assert cli.main(["priors", "show", "tiny ž", "--json"]) == 0
     card = json.loads(capsys.readouterr().out)
     assert sum(card["class_counts"].values()) == card["training"]["shapes"] > 5
+
+    # It can generate: codes drawn from its distribution decode, and it knows what it has learnt from.
+    prior = load_prior("tiny ž")
+    assert prior.latent is not None and set(prior.latent.classes) == {"round", "square"}
+    drawn = prior.latent.expand(prior.latent.sample(2, "round", generator=torch.Generator().manual_seed(0)))
+    assert prior.field.decode(drawn).isfinite().all()
+    assert len(prior.latent.names) == card["training"]["shapes"]
+    assert set(card["latent_likelihood"]) >= {"gaussian", "mixture"}
+
+    # Another training begins where this one ended, and says so.
+    second = ["train", str(library_folder), "--name", "second", "--device", "cpu", "--workers", "1",
+              "--pose-steps", "1", "--from", "tiny ž", "--set", "steps=1", "--set", "batch=2", "--json"]
+    assert cli.main(second) == 0
+    capsys.readouterr()
+    child = load_prior("second")
+    assert child.card["training"]["started_from"]["sha256"] == report["prior"]["sha256"]
+    assert child.card["arguments"] == prior.card["arguments"]
+    ours, theirs = prior.field.state_dict(), child.field.state_dict()
+    assert max(float((ours[k] - theirs[k]).abs().max()) for k in ours) < 0.02
 
     ball = primitives["ball"].vertices
     write_cloud(tmp_path / "scan.ply", PointCloud(ball[ball[:, 1] < 0.1] + np.float32([0, 0, 3])))
