@@ -108,7 +108,7 @@ def _load(path: Path, changed: int, size: int, device: str) -> Prior:
             field = ARCHITECTURES[card["architecture"]](**card["arguments"])
             pose = PoseNet(**card["pose"]) if "pose" in card else None
         latent = None
-        if "latent" in card:
+        if isinstance(card.get("latent"), dict):  # of version 0.1.0 a sentence
             latent = latent_from(card["latent"], {k[7:]: v for k, v in tensors.items() if k.startswith("latent.")})
         field.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("field.")}, assign=True)
         if pose is not None:
