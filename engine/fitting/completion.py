@@ -255,17 +255,21 @@ def complete_canonical(
     on_stage: Callable[[str, float], None] = lambda stage, fraction: None,
     on_first: Callable[[Completion], None] = lambda completion: None,
     should_stop: Callable[[], bool] = lambda: False,
+    vary: Callable[[Encoded, Tensor], Encoded] | None = None,
 ) -> Completion:
     """One whole shape for a cloud in (about) the canonical frame.
 
     settings.temperature > 0 starts from a sample of the encoder's posterior, widened by it, instead of its mean.
-    on_first gets the encoder's answer, before any optimisation: the first preview.  Raises Cancelled.
+    on_first gets the encoder's answer, before any optimisation: the first preview.  vary: makes another answer of what
+    the encoder says and the evidence grid (see engine.fitting.hypotheses).  Raises Cancelled.
     """
     rng = np.random.default_rng([settings.seed, 7])
     on_stage("Reading the scan", 0.0)
     evidence = _gather(prior, cloud, rng)
     with torch.no_grad():
         encoded = prior.field.encode(evidence.grid)
+        if vary is not None:
+            encoded = vary(encoded, evidence.grid)
     start = encoded.mean
     if settings.temperature > 0:
         noise = torch.as_tensor(rng.standard_normal(start.shape), dtype=torch.float32, device=prior.device)
