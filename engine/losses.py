@@ -1,4 +1,4 @@
-"""The papers' terms, one function each. All but `sign_agnostic` return a scalar mean; signed distance is negative inside."""
+"""The papers' terms, one function each; all but `sign_agnostic` return a mean. Signed distance is negative inside."""
 
 from __future__ import annotations
 
@@ -62,9 +62,11 @@ def off_surface(prediction: Tensor, alpha: float = 100.0) -> Tensor:
 
 
 def normal_cosine(gradient: Tensor, normals: Tensor) -> Tensor:
-    """mean 1 - <grad f, n> at surface points (SIREN, Sitzmann 2020, eq. 6). Both (..., D); needs the Eikonal term
-    beside it, which keeps the gradient from growing."""
-    return (1 - (gradient * normals).sum(-1)).mean()
+    """mean 1 - cos(grad f, n) at surface points (SIREN, Sitzmann 2020, eq. 6). Both (..., D).
+
+    The paper writes the inner product; with its weights (100 against the Eikonal term's 50) that has no minimum.
+    """
+    return (1 - F.cosine_similarity(gradient, normals, dim=-1)).mean()
 
 
 def sign_agnostic_l2(prediction: Tensor, distance: Tensor, power: float = 1.0) -> Tensor:

@@ -134,9 +134,7 @@ class Siren(nn.Module):
     def _start_as_sphere(self, radius: float) -> None:
         """Small arguments, where sin(y) is about y, make the first layers a random rotation; the last hidden layer's
         sin(pi/2 y + pi/2) is 1 - (pi/2 y)^2 / 2, so the sum of its shortfalls is about the squared length of x."""
-        *early, late = self.hidden
-        for layer in (*early, late):
-            assert isinstance(layer, nn.Linear)
+        *early, late = [layer for layer in self.hidden if isinstance(layer, nn.Linear)]
         hidden = self.last.in_features
         for k, layer in enumerate(early):
             reach = math.sqrt(3.0 / hidden) / self.omega

@@ -24,7 +24,7 @@ from ..geometry.meshes import Mesh
 UNIT_SIDE = 0.9
 """Longest side of the input's bounding box in the unit frame."""
 
-METHOD_MODULES = ("engine.fitting.auto_fit",)
+METHOD_MODULES = ("engine.fitting.auto_fit", "engine.fitting.methods")
 
 Needs = Literal["points", "oriented", "mesh"]
 
