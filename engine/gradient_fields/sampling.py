@@ -1,0 +1,139 @@
+"""From a gradient field to points and surfaces: annealed Langevin dynamics, densifying, extraction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import Cancelled, InputError
+from ..geometry.clouds import FloatArray
+from ..geometry.meshes import Mesh
+from ..meshing import extract_sparse
+from .model import GradientField
+
+CHUNK = 16_384
+
+
+def langevin(
+    model: GradientField,
+    code: Tensor,
+    points: Tensor,
+    *,
+    generator: torch.Generator,
+    first_level: int = 0,
+    steps: int = 10,
+    rate: float = 0.2,
+    on_progress: Callable[[float], None] = lambda fraction: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Tensor:
+    """Annealed Langevin dynamics (Song, Ermon 2019, algorithm 1; Cai 2020, algorithm 1), `steps` a noise level.
+
+    code: (1, C).  points: (N, 3), where they start, canonical.  first_level: begin below the largest blur, for points
+    that lie near the surface already.  rate: epsilon of the step, relative to sigma^2.
+    The last level ends without noise, on the surface as far as the field knows it.  Returns (N, 3).
+    """
+    x = points.clone()
+    levels = model.levels[first_level:].tolist()
+    with torch.no_grad():
+        for k, sigma in enumerate(levels):
+            alpha = rate * sigma**2
+            for step in range(steps):
+                if should_stop():
+                    raise Cancelled
+                noise = torch.randn(x.shape, generator=generator).to(x.device)
+                for begin in range(0, len(x), CHUNK):
+                    part = x[begin : begin + CHUNK]
+                    score = model.step_to_surface(part[None], sigma, code)[0] / sigma**2
+                    x[begin : begin + CHUNK] = part + alpha / 2 * score + alpha**0.5 * noise[begin : begin + CHUNK]
+                on_progress((k + (step + 1) / steps) / len(levels))
+        for begin in range(0, len(x), CHUNK):  # the expected clean point (Tweedie)
+            part = x[begin : begin + CHUNK]
+            x[begin : begin + CHUNK] = part + model.step_to_surface(part[None], levels[-1], code)[0]
+    return x
+
+
+def sample_points(
+    model: GradientField, code: Tensor, count: int, generator: torch.Generator, **options: object
+) -> Tensor:
+    """(count, 3) points of the shape with this code (1, C), from noise."""
+    start = torch.randn((count, 3), generator=generator).to(model.device) * float(model.levels[0])
+    return langevin(model, code, start, generator=generator, **options)  # type: ignore[arg-type]
+
+
+def encode(model: GradientField, points: FloatArray, rng: np.random.Generator, count: int = 2048) -> Tensor:
+    """Code (1, C) of points (N, 3) in the canonical frame."""
+    if len(points) < 8:
+        raise InputError(
+            "too_few_points", "The cloud cannot be read.", f"It has {len(points)} points; at least 8 are needed.",
+            "Give a denser cloud.",
+        )
+    chosen = rng.choice(len(points), count, replace=len(points) < count)
+    with torch.no_grad():
+        code: Tensor = model.encoder(torch.as_tensor(points[chosen], dtype=torch.float32, device=model.device)[None])
+    return code
+
+
+def densify(
+    model: GradientField, points: FloatArray, count: int, seed: int, **options: object
+) -> FloatArray:
+    """(count, 3): a dense cloud of the surface that sparse points (N, 3) come from (Cai 2020, section 5.4).
+
+    New points start near the given ones, at a blur of about their spacing, and are drawn in by the shape's field.
+    """
+    rng, generator = np.random.default_rng([seed, 11]), torch.Generator().manual_seed(seed)
+    code = encode(model, points, rng)
+    from scipy.spatial import cKDTree
+
+    spacing = float(np.median(cKDTree(points).query(points, k=2)[0][:, 1]))
+    levels = model.levels
+    first = int((levels - 2 * spacing).abs().argmin())
+    start = points[rng.integers(0, len(points), count)] + rng.normal(0, float(levels[first]), (count, 3))
+    moved = langevin(
+        model, code, torch.as_tensor(start, dtype=torch.float32, device=model.device), generator=generator,
+        first_level=first, **options,  # type: ignore[arg-type]
+    )
+    return np.asarray(moved.cpu().numpy(), np.float32)
+
+
+def extract_surface(
+    model: GradientField, code: Tensor, resolution: int = 128, offset: float = 0.012,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Mesh:
+    """The shape's surface, thickened by `offset` to both sides: where the field's way to the surface is that long.
+
+    At a small noise level the length of the way approximates the distance to the surface (Cai 2020, section 3.3), and
+    it has no sign; the closed shell about it is what marching cubes can find, and its inner walls are dropped.
+    """
+    sigma = float(model.levels[-2])
+
+    def distance(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            parts = [
+                model.step_to_surface(part[None], max(sigma, offset), code)[0].norm(dim=1)
+                for part in torch.split(x, CHUNK)
+            ]
+        return torch.cat(parts) - offset
+
+    mesh = extract_sparse(distance, resolution, device=model.device, should_stop=should_stop).mesh
+    return _outer_shells(mesh)
+
+
+def _outer_shells(mesh: Mesh) -> Mesh:
+    """Without the components that turn inside out: the walls of closed hollows (negative volume)."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    count = len(mesh.vertices)
+    edges = np.concatenate([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]]])
+    labels = connected_components(coo_matrix((np.ones(len(edges)), edges.T), shape=(count, count)), directed=False)[1]
+    a, b, c = (mesh.vertices[mesh.faces[:, k]].astype(np.float64) for k in range(3))
+    volume = np.bincount(labels[mesh.faces[:, 0]], (a * np.cross(b, c)).sum(1) / 6, minlength=labels.max() + 1)
+    keep = volume[labels[mesh.faces[:, 0]]] > 1e-6
+    used = np.unique(mesh.faces[keep])
+    place = np.full(count, -1, np.int64)
+    place[used] = np.arange(len(used))
+    normals = None if mesh.normals is None else mesh.normals[used]
+    return Mesh(mesh.vertices[used], place[mesh.faces[keep]].astype(np.int32), normals)
