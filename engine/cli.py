@@ -200,6 +200,9 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--parent-pid", type=int, metavar="PID", help="leave when this process has ended")
     serve.add_argument("--parent-stdin", action="store_true", help="leave when standard input closes")
     serve.add_argument("--job-timeout", type=_positive, default=3600.0, metavar="S", help="seconds (default: 3600)")
+    serve.add_argument(
+        "--train-timeout", type=_positive, default=604_800.0, metavar="S", help="of trainings (default: a week)"
+    )
     serve.add_argument("--grace", type=_positive, default=10.0, metavar="S", help="seconds a cancelled job may take")
     serve.add_argument("--idle-minutes", type=_positive, default=30.0, metavar="M", help="then the worker leaves")
     serve.add_argument("--keep-hours", type=_positive, default=24.0, metavar="H", help="how long results are kept")
@@ -666,6 +669,7 @@ def _serve(options: argparse.Namespace) -> int:
     stop_after = options.idle_minutes * 60
     queue = QueueOptions(
         job_timeout_s=options.job_timeout,
+        train_timeout_s=options.train_timeout,
         grace_s=options.grace,
         stop_after_s=stop_after,
         release_after_s=min(300.0, stop_after / 2),

@@ -21,6 +21,7 @@ RUNNERS: dict[str, str] = {
     "arithmetic": "engine.jobs.generate:run_arithmetic",
     "directions": "engine.jobs.slide:run_directions",
     "slide": "engine.jobs.slide:run_slide",
+    "train": "engine.jobs.train:run_train",
 }
 """Kind of job -> 'module:function(request, arrays, callbacks) -> JobResult'."""
 

@@ -92,6 +92,40 @@ class SelftestRequest:
     name: str = ""
 
 
+@dataclass
+class TrainShape:
+    """One mesh among those sent to be learnt from: its rows of the arrays follow those of the shape before it."""
+
+    name: str
+    class_name: str
+    vertices: int
+
+
+@dataclass
+class TrainRequest:
+    """Train Prior: learn the prior `name` from meshes. It is listed when the job is done; the job has no result meshes.
+
+    The meshes are the arrays' points and faces, cut into `shapes` by their numbers of vertices (z up, front -y, any
+    size and place); or `folder` names a shape library on the engine's machine, and no arrays come.
+    preset: 'cpu', 'gpu', or 'auto' by the device.  minutes: as many steps as fit, None = the preset's number.
+    start_from: a prior whose weights the training begins with, '' = none.  resume: go on with the run of this name.
+    pose_steps: of the pose network, None = as many as suit the length.  settings: of engine.training.train's
+    TrainingSettings, by name.
+    """
+
+    kind: Literal["train"] = "train"
+    name: str = ""
+    folder: str = ""
+    shapes: tuple[TrainShape, ...] = ()
+    preset: Literal["auto", "cpu", "gpu"] = "auto"
+    minutes: float | None = None
+    start_from: str = ""
+    resume: bool = False
+    pose_steps: int | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    device: str = "auto"
+
+
 Distribution = Literal["default", "gaussian", "mixture", "diffusion"]
 BlendPath = Literal["plausible", "spherical", "straight"]
 InputIs = Literal["auto", "whole", "partial"]
@@ -227,7 +261,7 @@ class SlideRequest:
 
 Request = (
     CompleteRequest | FitRequest | SelftestRequest | GenerateRequest | VaryRequest
-    | BlendRequest | ArithmeticRequest | DirectionsRequest | SlideRequest
+    | BlendRequest | ArithmeticRequest | DirectionsRequest | SlideRequest | TrainRequest
 )  # fmt: skip
 
 

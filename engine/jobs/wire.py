@@ -35,6 +35,8 @@ from .types import (
     SelftestRequest,
     ShapeCode,
     SlideRequest,
+    TrainRequest,
+    TrainShape,
     VaryRequest,
 )
 
@@ -45,10 +47,11 @@ MAX_BYTES = 512 * 2**20
 MAX_COMPRESSION = 200  # deflate reaches 1000 on zeros; coordinates never come near
 UP_AXES = ("+x", "-x", "+y", "-y", "+z", "-z")
 MAX_SHAPES = 16  # in one request
+MAX_TRAINING_SHAPES = 20_000
 MAX_CODE = 2**20  # numbers of a code
 NEEDS_ARRAYS: dict[str, bool | None] = {
     "complete": True, "fit": True, "selftest": False, "generate": False, "vary": True, "blend": True,
-    "arithmetic": True, "directions": None, "slide": True,
+    "arithmetic": True, "directions": None, "slide": True, "train": None,
 }  # fmt: skip
 """Kind of job -> whether it comes with arrays; None: with or without."""
 TAKES_CODES = ("vary", "blend", "arithmetic", "directions", "slide")
@@ -204,6 +207,26 @@ def _pose(field: str, value: Any) -> tuple[float, ...] | None:
     return tuple(float(v) for v in flat)
 
 
+def _training_shapes(field: str, value: Any) -> tuple[TrainShape, ...]:
+    if not isinstance(value, list | tuple) or len(value) > MAX_TRAINING_SHAPES:
+        raise _bad(field, value, f"a list of at most {MAX_TRAINING_SHAPES} shapes")
+    text, count = _text(256, empty=False), _integer(1, MAX_POINTS)
+    shapes = []
+    for row in value:
+        if not isinstance(row, dict) or set(row) != {"name", "class_name", "vertices"}:
+            raise _bad(field, row, "objects with name, class_name, vertices")
+        name, category = text(field, row["name"]), text(field, row["class_name"])
+        shapes.append(TrainShape(name, category, count(field, row["vertices"])))
+    return tuple(shapes)
+
+
+def _settings(field: str, value: Any) -> dict[str, Any]:
+    """Of a training, by name; what each may be is engine.training.prior_training.parse_overrides's matter."""
+    if not isinstance(value, dict) or len(value) > 64:
+        raise _bad(field, value, "an object of settings")
+    return value
+
+
 _FIELDS: dict[str, dict[str, Callable[[str, Any], Any]]] = {
     "complete": {
         "kind": _choice("complete"),
@@ -236,6 +259,19 @@ _FIELDS: dict[str, dict[str, Callable[[str, Any], Any]]] = {
         "seed": _integer(0, 2**32 - 1),
         "device": _choice(*DEVICES),
         "name": _text(256, empty=True),
+    },
+    "train": {
+        "kind": _choice("train"),
+        "name": _text(100, empty=False),
+        "folder": _text(4096, empty=True),
+        "shapes": _training_shapes,
+        "preset": _choice("auto", "cpu", "gpu"),
+        "minutes": _or_none(_number(0.01, 100_000)),
+        "start_from": _text(1024, empty=True),
+        "resume": _boolean,
+        "pose_steps": _or_none(_integer(1, 1_000_000)),
+        "settings": _settings,
+        "device": _choice(*DEVICES),
     },
     "selftest": {
         "kind": _choice("selftest"),
@@ -304,6 +340,7 @@ _CLASSES: dict[str, type[Request]] = {
     "arithmetic": ArithmeticRequest,
     "directions": DirectionsRequest,
     "slide": SlideRequest,
+    "train": TrainRequest,
 }
 
 

@@ -118,7 +118,7 @@ def _card(path: Path) -> dict[str, Any]:
 
 
 def _info(path: Path, card: dict[str, Any]) -> PriorInfo:
-    about = {key: card[key] for key in ("class_counts", "licence", "quality") if key in card}
+    about: dict[str, Any] = {key: card[key] for key in ("class_counts", "licence", "quality") if key in card}
     data = card.get("data")
     if isinstance(data, dict):
         about["data"] = {
@@ -128,7 +128,7 @@ def _info(path: Path, card: dict[str, Any]) -> PriorInfo:
         }
     training = card.get("training")
     if isinstance(training, dict):
-        kept = ("date", "steps", "seconds", "device", "shapes", "start_from")
+        kept = ("date", "steps", "seconds", "device", "shapes", "started_from")
         about["training"] = {key: training[key] for key in kept if key in training}
     return PriorInfo(
         path.stem, path, str(card["version"]), card["architecture"], list(card["classes"]), sha256(path),

@@ -41,7 +41,8 @@ SLIDE_TIMEOUT_S = 120.0
 class QueueOptions:
     """Times in seconds, sizes in bytes.
 
-    heartbeat_s: a worker silent for longer is hung.  job_timeout_s: no job may take longer.  grace_s: how long a
+    heartbeat_s: a worker silent for longer is hung.  job_timeout_s: no job may take longer, but for trainings, whose
+    limit is train_timeout_s.  grace_s: how long a
     cancelled job may take to stop before its worker is replaced.  release_after_s, stop_after_s: an idle worker drops
     its caches, then leaves altogether (only that gives back all of a device's memory).  keep_s, keep_bytes: how long
     and how many finished results stay.
@@ -50,6 +51,7 @@ class QueueOptions:
     heartbeat_s: float = 120.0
     start_timeout_s: float = 300.0
     job_timeout_s: float = 3600.0
+    train_timeout_s: float = 7 * 86_400.0
     grace_s: float = 10.0
     release_after_s: float = 300.0
     stop_after_s: float = 1800.0
@@ -693,12 +695,15 @@ class JobQueue:
                 self._replace_worker({})
             elif now - worker.heard > options.heartbeat_s:
                 self._replace_worker(_hung(f"The worker was silent for {options.heartbeat_s:.0f} seconds."))
-            elif now - job.began > options.job_timeout_s:
+            elif now - job.began > self._longest(job):
+                remedy = "Lower the resolution or the hypotheses, or start the engine with a longer --job-timeout."
+                if job.kind == "train":
+                    remedy = "Resume the training: it goes on where it was saved. The limit is --train-timeout."
                 error = JobFailed(
                     "job_timeout",
                     "The job was stopped.",
-                    f"It took longer than {options.job_timeout_s:.0f} seconds, the longest that a job may take.",
-                    "Lower the resolution or the hypotheses, or start the engine with a longer --job-timeout.",
+                    f"It took longer than {self._longest(job):.0f} seconds, the longest that such a job may take.",
+                    remedy,
                 )
                 self._replace_worker(error.as_dict())
         elif job is None:
@@ -711,6 +716,10 @@ class JobQueue:
                 worker.send({"type": "release"})
             elif now - worker.heard > options.heartbeat_s:
                 self._replace_worker({})
+
+    def _longest(self, job: Job) -> float:
+        """Seconds that the job may take: a training is meant to take hours."""
+        return self.options.train_timeout_s if job.kind == "train" else self.options.job_timeout_s
 
     async def _sweep_often(self) -> None:
         while True:

@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 
 INDEX_COLUMNS = ("source", "class", "name", "split", "licence", "creator", "model_in_package", "faces")
 MESH_SUFFIXES = (".ply", ".obj", ".stl", ".off", ".glb", ".gltf")
+SCENE = "scene"
+"""Source of the shapes that came from a person's own scene."""
 OTHER = "other"
 """Category of shapes no household prior is trained on."""
 
@@ -124,8 +126,10 @@ class Shape:
 
     @property
     def category(self) -> str:
-        """The class a prior learns, from `CATEGORY_TABLE`."""
-        return category_of(self.class_name, self.name)
+        """The class a prior learns, from `CATEGORY_TABLE`. What the household prior leaves out ('car', 'plant', ...) is
+        as good as any other class in a library of one's own."""
+        found = category_of(self.class_name, self.name)
+        return self.class_name if found == OTHER and self.source == SCENE else found
 
     @property
     def key(self) -> str:

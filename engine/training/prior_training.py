@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import logging
@@ -20,11 +21,12 @@ import torch
 from numpy.typing import NDArray
 
 from .. import __version__
-from ..errors import EngineError, InputError
+from ..errors import Cancelled, EngineError, InputError
 from ..fields.conditional import GridField
 from ..fields.evidence import whole_evidence
 from ..fitting.completion import CompletionSettings, complete_canonical
 from ..geometry.clouds import PointCloud
+from ..geometry.meshes import Mesh
 from ..geometry.metrics import f_score
 from ..geometry.sampling import sample_surface
 from ..meshing import extract_sparse
@@ -100,18 +102,28 @@ def select(library: Library, usable: NDArray[np.bool_]) -> Selection:
 
 
 def validation_completion(
-    records: NDArray[np.void], validation: NDArray[np.int64], count: int = 12, resolution: int = 64, steps: int = 0
+    records: NDArray[np.void],
+    validation: NDArray[np.int64],
+    count: int = 12,
+    resolution: int = 64,
+    steps: int = 0,
+    on_preview: Callable[[Mesh, int], None] = lambda mesh, resolution: None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Callable[[Field, int], dict[str, float]]:
     """A quick look at what training is for: mean F-score at 2 % of completing held-out shapes from one clean view.
 
     At 2 %, not 1 %: the 6,000 surface points of a record lie about 1.5 % apart, so a perfect answer would fail at 1 %.
     Also of the codes alone ("code_f_score"). The figures that count are those of `shapewright evaluate completion`.
+    on_preview: given the first completion of each look, canonical, and its resolution.  A look is cut short once
+    should_stop().
     """
 
     def measure(field: Field, step: int) -> dict[str, float]:
         prior = Prior(field, {"name": "validation", "classes": []})
         scores, inputs, alone = [], [], []
-        for k in validation[:count]:
+        for place, k in enumerate(validation[:count]):
+            if place and should_stop():
+                break
             record = records[k]
             rng = np.random.default_rng(int(k))
             points, weights, origins, *_ = make_example(record, rng, 1, view=int(k) % VIEWS, augment=False)
@@ -127,6 +139,8 @@ def validation_completion(
             except EngineError:
                 scores.append(0.0)
                 continue
+            if place == 0:
+                on_preview(mesh, resolution)
             scores.append(f_score(sample_surface(mesh, 12_000, rng)[0], truth, 0.02))
         measured = {"f_score": float(np.mean(scores)), "input_f_score": float(np.mean(inputs))}
         return measured | ({"code_f_score": float(np.mean(alone))} if alone else {})
@@ -165,7 +179,7 @@ def card(library: Library, selection: Selection, run: Run, name: str, pose_steps
         "classes": selection.classes,
         "class_counts": dict(sorted(counts.items())),
         "frame": "z up, front -y, bounding box centred at 0, longest side 1; field on [-0.55, 0.55]^3",
-        "latent": "spatial Gaussian, mean and variance from the encoder",
+        "code": "spatial Gaussian, mean and variance from the encoder",
         "data": data,
         "licence": "Weights: GPL-3.0-or-later. Trained on shapes under the licences listed; creators are credited.",
         "training": {
@@ -257,6 +271,8 @@ def train_prior(
     workers: int = 2,
     device: torch.device,
     on_progress: Callable[[str, float, float | None, TrainingProgress | None], None] = lambda stage, f, eta, p: None,
+    on_preview: Callable[[Mesh, int], None] = lambda mesh, resolution: None,
+    validations: int | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Path:
     """Everything from a folder of meshes to `output` (a prior file). Resumable at every stage; returns the file.
@@ -264,8 +280,9 @@ def train_prior(
     minutes: instead of the preset's number of steps, as many as fit (measured on the first twenty, then fixed, so that
     the learning rate's schedule ends with the training).  start_from: name or path of a prior whose weights the
     training begins with, so that few meshes go a long way; its architecture is taken too, and the card names it.
-    on_progress(stage, fraction, seconds left, training progress).  Raises InputError for a library without usable
-    shapes, Cancelled (after saving) when should_stop() says so.
+    on_progress(stage, fraction, seconds left, training progress).  validations: about so many completions of held-out
+    shapes on the way, None = one every 1,000 steps; on_preview is given one of each (canonical) and its resolution.
+    Raises InputError for a library without usable shapes, Cancelled (after saving) when should_stop() says so.
     """
     if preset not in PRESETS:
         raise InputError(
@@ -303,12 +320,15 @@ def train_prior(
         saved = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
         settings = replace(TrainingSettings(**saved), **(overrides or {}))
     elif minutes is not None:
-        settings = replace(settings, steps=_steps_in(minutes, records, selection, settings, device))
+        settings = replace(settings, steps=_steps_in(minutes, records, selection, settings, device, should_stop))
     wait_for_all()  # nobody writes the settings while another still looks for them
     run = train(
         records, selection.indices, selection.weights, folder, settings, device=device, resume=resume,
         start=start.field if start else None,
-        validate=validation_completion(records, selection.validation) if len(selection.validation) else None,
+        validate=validation_completion(
+            records, selection.validation, on_preview=on_preview, should_stop=should_stop
+        ) if len(selection.validation) else None,
+        validate_every=1000 if validations is None else max(50, round(settings.steps / validations / 50) * 50),
         on_progress=lambda p: on_progress("Training", p.step / p.steps, p.seconds_left, p),
         should_stop=should_stop,
     )
@@ -324,6 +344,12 @@ def train_prior(
     about = card(library, selection, run, name, pose_steps)
     if start_from:
         about["training"]["started_from"] = {"prior": start_from, "sha256": start.sha256 if start else ""}
+    measured = last_validation(folder)
+    if measured:
+        about["quality"] = {
+            "protocol": "held-out shapes of the library from one clean view, quick completion; mean F-score at 2 %",
+            "held_out": {"shapes": min(len(selection.validation), 12), **measured},
+        }
     latent = None
     if isinstance(field, GridField):
         latent, about["latent_likelihood"] = learn_latent(
@@ -371,11 +397,18 @@ def fingerprint(library: Library) -> str:
 
 
 def _steps_in(
-    minutes: float, records: NDArray[np.void], selection: Selection, settings: TrainingSettings, device: torch.device
+    minutes: float,
+    records: NDArray[np.void],
+    selection: Selection,
+    settings: TrainingSettings,
+    device: torch.device,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> int:
     trial = Run(Path("unused"), settings, device, len(selection.indices))
     began, warm = time.monotonic(), 5
     for step in range(20):
+        if trial.any_says(should_stop()):
+            raise Cancelled
         if step == warm:
             began = time.monotonic()
         trial.one_step(
@@ -386,10 +419,16 @@ def _steps_in(
     return trial.agreed(steps)
 
 
+def last_validation(folder: Path) -> dict[str, float]:
+    """What held-out shapes said when they were last completed; empty where none was."""
+    with (folder / "curves.csv").open(newline="", encoding="utf-8") as file:
+        rows = [row["validation"] for row in csv.DictReader(file) if row["validation"]]
+    measured: dict[str, float] = json.loads(rows[-1]) if rows else {}
+    return measured
+
+
 def plot_curves(folder: Path) -> None:
     """curves.csv -> curves.png."""
-    import csv
-
     import matplotlib
 
     matplotlib.use("Agg")

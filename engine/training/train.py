@@ -31,7 +31,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .. import losses
-from ..errors import Cancelled, InputError
+from ..errors import Cancelled, InputError, JobFailed
 from ..fields import evidence as ev
 from ..fields.conditional import GridField, channels_last
 from ..fields.deepsdf import DeepSDF
@@ -413,6 +413,13 @@ def train(
             if run.rank == 0 and (run.step % report_every == 0 or run.step == settings.steps):
                 mean = np.mean(recent, 0)
                 recent.clear()
+                if not np.isfinite(mean[0]):
+                    raise JobFailed(
+                        "training_diverged",
+                        "The training came to nothing.",
+                        f"Before step {run.step} the loss stopped being a number.",
+                        "Train under another name with a lower learning_rate, or with precision=float32.",
+                    )
                 left = (now - began) / (run.step - first_step) * (settings.steps - run.step)
                 measured = None
                 if validate is not None and (run.step % validate_every == 0 or run.step == settings.steps):
