@@ -1,8 +1,8 @@
 """Shapewright: complete partial scans and broken meshes with a neural shape engine that runs beside Blender."""
 
-from . import operators, panels, preferences, properties, session
+from . import generation, operators, panels, preferences, properties, session, sliding
 
-_MODULES = (properties, preferences, operators, panels, session)
+_MODULES = (properties, generation, sliding, preferences, operators, panels, session)
 
 
 def register() -> None:

@@ -37,9 +37,17 @@ class Shape:
 
 
 def store(obj: bpy.types.Object, code: np.ndarray, local_pose: np.ndarray) -> None:
-    obj[CODE] = np.ascontiguousarray(code, "<f4").tobytes()
+    put_bytes(obj, CODE, np.ascontiguousarray(code, "<f4").tobytes())
     obj[CODE_SHAPE] = [int(length) for length in code.shape]
     store_pose(obj, local_pose)
+
+
+def put_bytes(obj: bpy.types.Object, name: str, value: bytes) -> None:
+    """Sets a custom property of bytes. Blender (seen in 4.2 and 5.0) cuts them off at the first zero where the property
+    is there already, so that one has to go first."""
+    if name in obj:
+        del obj[name]
+    obj[name] = value
 
 
 def store_pose(obj: bpy.types.Object, local_pose: np.ndarray) -> None:
@@ -58,9 +66,9 @@ def has_code(obj: bpy.types.Object | None) -> bool:
     return obj is not None and CODE in obj and POSE in obj and obj.type == "MESH"
 
 
-def code_of(obj: bpy.types.Object) -> np.ndarray:
-    """The code, float32. Raises EngineProblem where what the object carries is none."""
-    raw, shape = obj.get(CODE), [int(length) for length in obj.get(CODE_SHAPE, ())]
+def code_of(obj: bpy.types.Object, name: str = CODE) -> np.ndarray:
+    """The code in the custom property `name`, float32. Raises EngineProblem where what the object carries is none."""
+    raw, shape = obj.get(name), [int(length) for length in obj.get(CODE_SHAPE, ())]
     if isinstance(raw, str):
         raw = raw.encode("utf-8", "surrogateescape")
     if not isinstance(raw, bytes) or not shape or len(raw) != 4 * int(np.prod(shape)):
@@ -96,13 +104,7 @@ def read(obj: bpy.types.Object, depsgraph: bpy.types.Depsgraph, frame: np.ndarra
     if has_code(obj):
         code = code_of(obj)
         pose = similar(np.linalg.inv(frame) @ np.array(obj.matrix_world, np.float64) @ local_pose(obj))
-        return Shape(
-            obj.name,
-            lambda: {"code": code, "pose": pose},
-            str(obj.get(PRIOR, "")),
-            str(obj.get(PRIOR_HASH, "")),
-            str(obj.get(CLASS, "")),
-        )
+        return named(obj, lambda: {"code": code, "pose": pose})
     scan = scene.read_scan(obj, depsgraph)
     to_sent = np.linalg.inv(frame) @ scan.frame
 
@@ -117,6 +119,12 @@ def read(obj: bpy.types.Object, depsgraph: bpy.types.Depsgraph, frame: np.ndarra
         }
 
     return Shape(obj.name, arrays)
+
+
+def named(obj: bpy.types.Object, arrays: Callable[[], dict[str, np.ndarray | None]] = dict) -> Shape:
+    """An object with a code, by what it says about its prior."""
+    facts = (str(obj.get(name, "")) for name in (PRIOR, PRIOR_HASH, CLASS))
+    return Shape(obj.name, arrays, *facts)
 
 
 def one_prior(shapes: Sequence[Shape], chosen: str) -> dict[str, str]:

@@ -243,13 +243,8 @@ def pose_in(report: dict[str, Any]) -> list[list[float]] | None:
     return found.reshape(4, 4).tolist()
 
 
-def provenance_of(
-    request: dict[str, Any], report: dict[str, Any], engine_info: dict[str, Any], scan: Scan
-) -> dict[str, Any]:
-    """What a result says about how it was made, as custom properties (each named 'shapewright_' + key).
-
-    'settings' and 'report' speak of the frame that was sent; 'frame' is the matrix from there to the world.
-    """
+def provenance(request: dict[str, Any], report: dict[str, Any], engine_info: dict[str, Any]) -> dict[str, Any]:
+    """What a result says about how it was made, as custom properties (each named 'shapewright_' + key)."""
     prior = report.get("prior", request.get("prior", ""))
     prior_hash = report.get("prior_hash", "")
     if isinstance(prior, dict):
@@ -258,12 +253,24 @@ def provenance_of(
     versions = report.get("versions") if isinstance(report.get("versions"), dict) else {}
     engine_version = versions.get("shapewright") or versions.get("engine") or engine_info.get("version") or ""
     return {
-        "source": scan.source.name,
         "prior": str(prior),
         "prior_hash": str(prior_hash),
-        "seed": int(report.get("seed", request.get("seed", 0))),
+        "seed": int(report.get("seed") or request.get("seed") or 0),
         "settings": json.dumps(request, sort_keys=True),
-        "frame": json.dumps(scan.frame.tolist()),
         "engine_version": str(engine_version),
+    }
+
+
+def provenance_of(
+    request: dict[str, Any], report: dict[str, Any], engine_info: dict[str, Any], scan: Scan
+) -> dict[str, Any]:
+    """The same of a result that was made from a scan.
+
+    'settings' and 'report' speak of the frame that was sent; 'frame' is the matrix from there to the world.
+    """
+    return {
+        **provenance(request, report, engine_info),
+        "source": scan.source.name,
+        "frame": json.dumps(scan.frame.tolist()),
         "report": json.dumps(report, sort_keys=True),
     }

@@ -19,7 +19,7 @@ import bpy
 import numpy as np
 from bpy.app.handlers import persistent
 
-from . import notices, scene
+from . import codes, notices, scene, sliding
 from .engine_client import EngineProblem, JobThread, MeshArrays, PreviewArrays
 from .engine_process import FAILED, READY, STARTING, EngineProcess
 from .results import JobWriter, ResultWriter
@@ -27,6 +27,8 @@ from .results import JobWriter, ResultWriter
 log = logging.getLogger(__name__)
 
 STEP_INTERVAL_S = 0.05
+SLIDE_INTERVAL_S = 0.015
+"""While a slider moves: what waits for the next step is felt."""
 STEP_BUDGET_S = 0.008
 """After this much work a step leaves the rest to the next one; one mesh more may come on top of it."""
 CANCEL_GRACE_S = 5.0
@@ -69,6 +71,7 @@ class Job:
     writer: JobWriter | None = None
     arrays: Callable[[], Mapping[str, np.ndarray | None]] | None = None
     on_done: Callable[[Job], None] | None = None
+    shapes: list[codes.Shape] = field(default_factory=list)
     received: bool = False
     """Whether the engine's part is over and its meshes are here."""
     waiting_meshes: list[tuple[int, MeshArrays]] = field(default_factory=list)
@@ -100,6 +103,7 @@ class Session:
 
     def __init__(self, engine: EngineProcess) -> None:
         self.engine = engine
+        self.sliders = sliding.Sliders(engine)
         self.jobs: list[Job] = []
         self.longest_step_seconds = 0.0
         """The longest that step() has held the main thread."""
@@ -152,7 +156,7 @@ class Session:
     @property
     def busy(self) -> bool:
         """Whether there is anything for step() to do soon."""
-        return bool(self.active) or self.engine.state == STARTING or self.sweep_needed
+        return bool(self.active) or self.engine.state == STARTING or self.sweep_needed or self.sliders.busy
 
     def wait(self, job: Job, timeout_s: float | None = None) -> Job:
         """Drives the session until the job has ended: the blocking path. Ctrl-C cancels the job and is passed on."""
@@ -199,12 +203,15 @@ class Session:
                 if job.writer is not None and job.state != CANCELLING:
                     job.waiting_meshes = [*job.writer.lost(), *job.waiting_meshes]
             changed = scene.remove_stray_previews(job.id for job in self.active) > 0 or changed
+            self.sliders.after_undo()
         jobs = self.active
         # Every step begins with another job, so that a busy one does not starve the rest.
         self._turn += 1
         for offset in range(len(jobs)):
             job = jobs[(self._turn + offset) % len(jobs)]
             changed = self._advance(job, may_write, began) or changed
+        if self.sliders.busy:
+            changed = self.sliders.step(may_write) or changed
         took = time.perf_counter() - began
         self.longest_step_seconds = max(self.longest_step_seconds, took)
         if changed:
@@ -371,6 +378,8 @@ class Session:
             job.thread.close()
 
     def _fail(self, job: Job, problem: EngineProblem | None) -> None:
+        if problem is not None:
+            problem = codes.missing_prior(problem, job.shapes)
         job.problem = problem
         if problem is not None:
             log.error("%s: %s", job.title, problem)
@@ -399,6 +408,7 @@ class Session:
 
     def before_load(self) -> None:
         """Another file comes: the jobs of this one end, while their objects can still be removed."""
+        self.sliders.clear()
         for job in self.active:
             self.cancel(job)
             self._finish(job, CANCELLED)
@@ -424,6 +434,14 @@ def current() -> Session:
     return _session
 
 
+def _on_slider(obj: bpy.types.Object, at_rest: bool) -> None:
+    current().sliders.moved(obj, at_rest)
+    drive()
+
+
+sliding.listeners.append(_on_slider)
+
+
 def configure(engine_python: str) -> None:
     """Takes over the preferences; they hold from the next start of the engine on."""
     current().engine.preferred_python = bpy.path.abspath(engine_python) if engine_python else ""
@@ -447,7 +465,9 @@ def _tick() -> float | None:
     if _session is None:
         return None
     try:
-        return STEP_INTERVAL_S if _session.step() else None
+        if not _session.step():
+            return None
+        return SLIDE_INTERVAL_S if _session.sliders.busy else STEP_INTERVAL_S
     except Exception:  # a timer that raises is never called again, and every job would hang
         log.exception("Shapewright's step failed")
         return 1.0

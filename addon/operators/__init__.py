@@ -2,9 +2,19 @@
 
 import bpy
 
-from . import cancel_job, complete_shape, engine, fit_shape, hypotheses
+from . import blend, cancel_job, complete_shape, engine, fit_shape, generate, hypotheses, sliders, vary
 
-CLASSES = (*complete_shape.CLASSES, *hypotheses.CLASSES, *fit_shape.CLASSES, *cancel_job.CLASSES, *engine.CLASSES)
+CLASSES = (
+    *complete_shape.CLASSES,
+    *hypotheses.CLASSES,
+    *fit_shape.CLASSES,
+    *generate.CLASSES,
+    *vary.CLASSES,
+    *blend.CLASSES,
+    *sliders.CLASSES,
+    *cancel_job.CLASSES,
+    *engine.CLASSES,
+)
 
 
 def register() -> None:

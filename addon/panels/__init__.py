@@ -2,9 +2,9 @@
 
 import bpy
 
-from . import complete, fit, hypotheses
+from . import complete, fit, generate, hypotheses
 
-CLASSES = (*complete.CLASSES, *hypotheses.CLASSES, *fit.CLASSES)
+CLASSES = (*complete.CLASSES, *hypotheses.CLASSES, *fit.CLASSES, *generate.CLASSES)
 
 
 def register() -> None:

@@ -66,6 +66,7 @@ def addon(extension_zip: Path) -> SimpleNamespace:
     package = "bl_ext.user_default.shapewright"
     assert package in bpy.context.preferences.addons
     names = ("engine_client", "engine_process", "session", "scene", "properties", "preferences", "panels")
+    names += ("generation", "sliding", "codes")
     modules = {name: importlib.import_module(f"{package}.{name}") for name in names}
     return SimpleNamespace(package=package, **modules)
 

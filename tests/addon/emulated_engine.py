@@ -1,9 +1,10 @@
 """A small engine that speaks the wire and misbehaves on demand: the add-on's double for what a real one rarely does.
 
 Its completion of any input is the input's bounding box, in the frame that was sent, so that a test can tell whether
-place, scale and frame survived. It runs one job after the other. Used in this process (`EmulatedEngine`), or as a
-process of its own in place of `python -m engine` (`emulated_engine.py serve ...`, behaviour as JSON in the variable
-EMULATED_ENGINE).
+place, scale and frame survived. A shape with a code is a box too: as high as the code's first number, carried to its
+place by the pose. The shapes that it generates are so high: 1, 1.25, 1.5 and so on, and variants likewise. It runs one
+job after the other. Used in this process (`EmulatedEngine`), or as a process of its own in place of `python -m engine`
+(`emulated_engine.py serve ...`, behaviour as JSON in the variable EMULATED_ENGINE).
 """
 
 from __future__ import annotations
@@ -60,6 +61,59 @@ class Behaviour:
     report: dict[str, Any] = field(default_factory=dict)
 
 
+SETS = ("generate", "vary", "blend")
+DIRECTIONS = [
+    {"name": "Height", "measure": "height", "effect": {"height": 0.1}, "low": -2.0, "high": 2.0, "value": 0.5},
+    {"name": "Width", "measure": "width", "effect": {"width": 0.1}, "low": -1.0, "high": 1.0, "value": 0.0},
+]
+
+
+def encode_box(height: float, pose: np.ndarray) -> bytes:
+    """The box of a code whose first number is `height`: 0.5 wide and deep, about the canonical origin."""
+    corners = np.array(np.meshgrid(*[[-0.5, 0.5]] * 3, indexing="ij")).reshape(3, 8).T * [0.5, 0.5, height]
+    vertices = (corners @ pose[:3, :3].T + pose[:3, 3]).astype(np.float32)
+    code = np.zeros((2, 3, 3, 3), np.float32)
+    code[0, 0, 0, 0] = height
+    buffer = io.BytesIO()
+    np.savez(buffer, vertices=vertices, faces=BOX_FACES, normals=np.zeros_like(vertices), code=code, pose=pose)
+    return buffer.getvalue()
+
+
+def given_shapes(arrays: dict[str, np.ndarray]) -> list[tuple[float, np.ndarray]]:
+    """(height, pose) of each shape in a request's arrays; one without a code is as high as its points."""
+    found = []
+    for number in range(1, 17):
+        suffix = f"_{number}" if number > 1 else ""
+        if f"code{suffix}" in arrays:
+            found.append((float(arrays[f"code{suffix}"].reshape(-1)[0]), arrays[f"pose{suffix}"].astype(np.float64)))
+        elif f"points{suffix}" in arrays:
+            points = arrays[f"points{suffix}"]
+            pose = np.eye(4)
+            pose[:3, 3] = (points.min(0) + points.max(0)) / 2
+            found.append((float(np.ptp(points[:, 2])), pose))
+    return found
+
+
+def results_of(job: Job) -> int:
+    if job.request["kind"] == "blend":
+        return (job.request["steps"] + 1) * (len(given_shapes(job.arrays)) - 1) + 1
+    return int(job.request["count"])
+
+
+def shape_of(job: Job, number: int) -> tuple[float, np.ndarray]:
+    shapes = given_shapes(job.arrays)
+    if job.request["kind"] == "generate":
+        return 1.0 + 0.25 * number, np.eye(4)
+    if job.request["kind"] == "vary":
+        return shapes[0][0] + 0.25 * number, shapes[0][1]
+    pair, step = divmod(number, job.request["steps"] + 1)
+    if pair == len(shapes) - 1:
+        return shapes[-1]
+    t = step / (job.request["steps"] + 1)
+    (first, pose), (second, other) = shapes[pair], shapes[pair + 1]
+    return first + t * (second - first), pose + t * (other - pose)
+
+
 @dataclass
 class Job:
     id: str
@@ -87,6 +141,7 @@ class EmulatedEngine:
         self.token = token
         self.jobs: dict[str, Job] = {}
         self.log: list[tuple[str, str]] = []
+        self.slides: list[dict[str, Any]] = []
         self.streams_opened = 0
         self.kill_process = False
         self._turn = threading.Lock()
@@ -149,12 +204,24 @@ class EmulatedEngine:
                     return
                 left = does.step_s * (does.steps - step)
                 job.say("progress", stage="Working", fraction=step / does.steps, eta_s=left, message=f"step {step}")
-                if step in does.preview_at:
+                if step in does.preview_at and job.request.get("kind") not in SETS:
                     job.say("preview", n=step, resolution=16 * (step + 1), hypothesis=0, vertices=8, faces=12)
+                self._stopped.wait(does.step_s)
+            count = results_of(job) if job.request.get("kind") in SETS else 0
+            for number in range(count):
+                if job.cancelled and not does.ignore_cancel:
+                    job.say("cancelled")
+                    return
+                job.say("mesh", n=100 + number, index=number, about={}, vertices=8, faces=12)
                 self._stopped.wait(does.step_s)
             prior = {"name": job.request.get("prior"), "hash": "cafe"}
             report = {"prior": prior, "seed": job.request.get("seed"), **does.report}
-            count = does.meshes or job.request.get("hypotheses", 1)
+            if count:
+                report["shapes"] = [{"class_name": job.request.get("class_name") or "chair"}] * count
+            elif job.request.get("kind") == "directions":
+                report.update(class_name="chair", directions=DIRECTIONS)
+            else:
+                count = does.meshes or job.request.get("hypotheses", 1)
             job.say("done", meshes=[100 + number for number in range(count)], report=report)
         finally:
             self._turn.release()
@@ -162,6 +229,8 @@ class EmulatedEngine:
     def mesh(self, job: Job, number: int) -> bytes:
         if self.behaviour.garbage_mesh:
             return b"PK\x03\x04 this is not a mesh"
+        if job.request.get("kind") in SETS:
+            return encode_box(*shape_of(job, number - 100))
         points = job.arrays.get("points", np.array([[0, 0, 0], [1, 1, 1]], np.float32))
         corners = np.array(np.meshgrid(*[[0, 1]] * 3, indexing="ij")).reshape(3, 8).T
         low, high = points.min(0), points.max(0)
@@ -223,7 +292,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if not self._admitted():
-            return
+            return None
         head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
         form = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + body)
         parts = {part.get_param("name", header="content-disposition"): part.get_payload(decode=True)
@@ -231,7 +300,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         arrays: dict[str, np.ndarray] = {}
         if "arrays" in parts:
             arrays = dict(np.load(io.BytesIO(parts["arrays"]), allow_pickle=False))
-        self._json(201, {"id": self.owner.add(json.loads(parts["request"]), arrays).id})
+        request = json.loads(parts["request"])
+        if self.path == "/v1/slide":
+            time.sleep(self.owner.behaviour.mesh_s)
+            if self.owner.behaviour.fail_at >= 0:
+                return self._error(422, "prior_missing")
+            self.owner.slides.append(request)
+            height = float(arrays["code"].reshape(-1)[0]) + 0.1 * sum(request["values"])
+            return self._answer(200, encode_box(height, arrays["pose"].astype(np.float64)), "application/zip")
+        self._json(201, {"id": self.owner.add(request, arrays).id})
+        return None
 
     def do_DELETE(self) -> None:
         if not self._admitted():

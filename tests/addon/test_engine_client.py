@@ -66,7 +66,7 @@ def test_a_job_brings_its_states_in_order_and_its_mesh(addon, serve):
     assert states[0] == "queued" and states[-1] == "done" and set(states[1:-1]) == {"running"}
     fractions = [u.fraction for u in updates if u.fraction is not None]
     assert fractions == sorted(fractions) and fractions[-1] == 1.0
-    mesh = updates[-1].meshes[0]
+    mesh = updates[-1].meshes[0][1]
     np.testing.assert_allclose(mesh.vertices.max(0), [1, 2, 3])
     assert updates[-1].report["prior"]["hash"] == "cafe"
 
