@@ -5,4 +5,6 @@ A module has `add(commands, common)`: it adds its parsers (parents=[common]) and
 
 from types import ModuleType
 
-MODULES: tuple[ModuleType, ...] = ()
+from . import generate
+
+MODULES: tuple[ModuleType, ...] = (generate,)

@@ -126,6 +126,7 @@ class _Job:
         row = {
             "index": index,
             "number": number,
+            "prior": {"name": self.prior.name, "sha256": self.prior.sha256},
             **row,
             "log_density": float(-0.5 * coefficients.square().sum() / self.latent.size),
             "vertices": len(placed.vertices),

@@ -103,6 +103,27 @@ def small_prior_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def generative_prior_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prior of ellipsoids with a latent distribution over their half axes: 'ball' (alike) and 'plate' (low)."""
+    from engine.training.latent import fit_latent
+
+    field = small_field()
+    generator = torch.Generator().manual_seed(2)
+    labels = torch.arange(80) % 2
+    axes = 0.6 * torch.randn(80, 3, generator=generator)
+    axes[labels == 1, 2] = axes[labels == 1, 2] * 0.3 - 1.1
+    codes = torch.zeros(80, *field.code_shape)
+    codes[:, :3] = axes[:, :, None, None, None]
+    names = [f"ellipsoid {k}" for k in range(80)]
+    latent = fit_latent(
+        codes.view(1, 80, -1), labels, names, ["ball", "plate"], field.code_shape, size=3, diffusion_steps=0
+    )
+    path = tmp_path_factory.mktemp("priors") / "generative.safetensors"
+    save_prior(path, field, {"name": "generative", "version": "1", "classes": ["ball", "plate"]}, None, latent)
+    return path
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """Sums in one order: what bitwise equality needs."""
