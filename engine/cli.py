@@ -135,12 +135,15 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(run=_train)
 
     evaluate = commands.add_parser(
-        "evaluate", parents=[common], help="measure a prior on shapes it never saw",
-        description="Complete simulated one-view scans of held-out shapes and judge the answers beside baselines. "
+        "evaluate", parents=[common], help="measure completions of unseen shapes, or fits of known solids",
+        description="completion: complete simulated one-view scans of held-out shapes and judge the answers beside "
+        "baselines. reconstruction: fit surfaces to scans of known solids, beside screened Poisson and others. "
         "Writes report.json, report.md and contact_sheet.png; a run that was stopped goes on where it was.",
     )  # fmt: skip
-    evaluate.add_argument("what", choices=("completion",), help="the protocol")
-    evaluate.add_argument("--dataset", type=Path, required=True, metavar="FOLDER", help="a shape library")
+    evaluate.add_argument("what", choices=("completion", "reconstruction"), help="the protocol")
+    evaluate.add_argument(
+        "--dataset", type=Path, metavar="FOLDER", help="a shape library; reconstruction has shapes of its own"
+    )
     evaluate.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="for reports and pictures")
     evaluate.add_argument("--prior", default="household", metavar="NAME|PATH", help="default: household")
     evaluate.add_argument("--split", default="validation", help="default: validation")
@@ -153,8 +156,12 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--views", type=_count, default=1, metavar="N", help="scans a shape (default: 1)")
     evaluate.add_argument("--noise", type=float, default=0.0, metavar="S", help="of the scans, longest side 1")
     evaluate.add_argument("--limit", type=_count, metavar="N", help="at most so many shapes")
-    evaluate.add_argument("--points", type=_count, default=100_000, metavar="N", help="judged a shape (100000)")
-    evaluate.add_argument("--resolution", type=int, default=128, metavar="N", help="default: 128")
+    evaluate.add_argument("--points", type=_count, metavar="N", help="judged a shape (100000; reconstruction: 1000000)")
+    evaluate.add_argument("--resolution", type=int, metavar="N", help="default: 128; reconstruction: 256")
+    evaluate.add_argument("--methods", metavar="A,B,...", help="of reconstruction (default: auto and its peers)")
+    evaluate.add_argument("--cases", metavar="A,B,...", help="of reconstruction (default: all)")
+    evaluate.add_argument("--shapes", metavar="A,B,...", help="of reconstruction's own (default: all)")
+    evaluate.add_argument("--iterations", type=_count, metavar="N", help="of reconstruction's trained methods")
     evaluate.add_argument("--baselines", default="input,input + mirror,retrieval,poisson,mean shape", metavar="A,B,...")
     evaluate.add_argument("--device", choices=DEVICES, default="auto", help="default: auto")
     evaluate.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
@@ -445,6 +452,17 @@ def _stop_on_interrupt() -> Any:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    if options.what == "reconstruction":
+        from .commands.reconstruction import evaluate
+
+        with _stop_on_interrupt() as should_stop:
+            evaluate(options, should_stop)
+        return DONE
+    if options.dataset is None:
+        raise InputError(
+            "usage", "The evaluation cannot start.", "There are no shapes to complete.", "Name a library: --dataset."
+        )
+    options.resolution, options.points = options.resolution or 128, options.points or 100_000
     from .device import resolve_device
     from .evaluation.completers import mean_shape, product
     from .evaluation.completion import run_completion_evaluation
