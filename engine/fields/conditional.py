@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import evidence as ev
+from . import fused
 
 
 @dataclass
@@ -34,6 +35,9 @@ class Encoded:
 
 
 _HAS_MKLDNN = bool(torch._C._has_mkldnn)
+
+_UNIT = 0.1
+"""The signed distance for an output of 1 of the point MLP."""
 
 
 class _FrozenConvolution(torch.autograd.Function):
@@ -67,15 +71,12 @@ class _FrozenConvolution(torch.autograd.Function):
             spread[:, :, :: ctx.stride, :: ctx.stride, :: ctx.stride] = gradient
             gradient = spread
         mirrored = weight.flip(2, 3, 4).transpose(0, 1)
-        return (
-            _FrozenConvolution.apply(gradient, mirrored, None, kernel - 1 - ctx.padding, 1), None, None, None, None
-        )  # fmt: skip
+        return _frozen(gradient, mirrored, None, kernel - 1 - ctx.padding, 1), None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
         (weight,) = ctx.saved_tensors
-        out: Tensor = _FrozenConvolution.apply(tangent, weight, None, ctx.padding, ctx.stride)
-        return out
+        return _frozen(tangent, weight, None, ctx.padding, ctx.stride)
 
     @staticmethod
     def vmap(
@@ -84,8 +85,14 @@ class _FrozenConvolution(torch.autograd.Function):
     ) -> tuple[Tensor, int]:  # fmt: skip
         assert in_dims[0] is not None and in_dims[1] is None and in_dims[2] is None
         input = input.movedim(in_dims[0], 0)
-        out = _FrozenConvolution.apply(input.flatten(0, 1), weight, bias, padding, stride)
-        return out.unflatten(0, input.shape[:2]), 0
+        out = _frozen(input.flatten(0, 1), weight, bias, padding, stride)
+        return out.reshape(*input.shape[:2], *out.shape[1:]), 0
+
+
+def _frozen(input: Tensor, weight: Tensor, bias: Tensor | None, padding: int, stride: int) -> Tensor:
+    apply: Any = _FrozenConvolution.apply  # without annotations in torch
+    out: Tensor = apply(input, weight, bias, padding, stride)
+    return out
 
 
 class _Conv3d(nn.Conv3d):
@@ -99,8 +106,7 @@ class _Conv3d(nn.Conv3d):
         if plain and _HAS_MKLDNN and not torch.is_autocast_enabled("cpu"):
             padding = cast("tuple[int, ...]", self.padding)
             if not weight.requires_grad and (bias is None or not bias.requires_grad):
-                frozen: Tensor = _FrozenConvolution.apply(input, weight, bias, padding[0], self.stride[0])
-                return frozen
+                return _frozen(input, weight, bias, padding[0], self.stride[0])
             out: Tensor = torch.mkldnn_convolution(
                 input, weight, bias, padding, self.stride, self.dilation, self.groups
             )
@@ -165,6 +171,7 @@ class GridField(nn.Module):
             "code_channels": code_channels, "width": width, "hidden": hidden, "resolution": resolution,
         }
         self.resolution = resolution
+        self.mixed = fused.mixed_by_default()
         self.code_shape = (code_channels, resolution // 4, resolution // 4, resolution // 4)
         w1, w2, w3, w4 = width, 2 * width, 4 * width, 6 * width
         # Encoder
@@ -243,9 +250,21 @@ class GridField(nn.Module):
         return features
 
     def query(self, features: Tensor, points: Tensor) -> Tensor:
-        """features: (B, width, R, R, R) from `decode`; points (B, P, 3) -> signed distance (B, P)."""
+        """features: (B, width, R, R, R) from `decode`; points (B, P, 3) -> signed distance (B, P).
+
+        Where no gradients are kept it takes the faster roads of `fused`.
+        """
+        if self.mixed and not torch.is_grad_enabled() and features.dtype == torch.float32:
+            return fused.mixed_values(self._query, features, points)
+        return self._query(features, points)
+
+    def _query(self, features: Tensor, points: Tensor) -> Tensor:
+        layers = (self.m1, self.m2, self.m3)
+        if fused.applies(features, points, self.m1.weight):
+            weights = [tensor for layer in layers for tensor in (layer.weight, layer.bias)]
+            return fused.grid_values(features, points, weights, _UNIT)
         h = torch.cat([ev.interpolate(features, points), points.to(features.dtype)], -1)
         h = F.silu(self.m1(h))
         h = F.silu(self.m2(h))
         value: Tensor = self.m3(h)
-        return 0.1 * value.squeeze(-1)
+        return _UNIT * value.squeeze(-1)
