@@ -31,6 +31,7 @@ def run_checks(device: str = "auto", on_check: Callable[[Check], None] = lambda 
         ("torch", _torch),
         ("device", lambda: _device(device)),
         ("libraries", _libraries),
+        ("kernels", _kernels),
         ("priors", _priors),
         ("data folder", _data_folder),
         ("self-test", lambda: _selftest(device)),
@@ -92,6 +93,14 @@ def _libraries() -> str:
             ) from error
         found.append(f"{name} {getattr(module, '__version__', '')}".rstrip())
     return ", ".join(found)
+
+
+def _kernels() -> str:
+    """Never a failure: without them everything works, slower, and the line says so."""
+    from .fields import fused
+
+    took = fused.warm()
+    return f"{fused.describe()}, ready after {took:.1f} s"
 
 
 def _priors() -> str:

@@ -63,6 +63,8 @@ class Worker:
             return 3
         threading.Thread(target=self._slide, name="slide", daemon=True).start()
         self.send({"type": "ready", "pid": os.getpid(), "device": device})
+        # Beside the first job, not within it: compiling takes seconds the first time on a machine.
+        threading.Thread(target=_warm, name="warm", daemon=True).start()
         while True:
             message = self._work.get()
             if message["type"] == "job":
@@ -194,6 +196,12 @@ def _start_device() -> dict[str, Any]:
             f"torch cannot be imported: {type(error).__name__}: {str(error)[:300]}.",
             "Install the engine again (pip install of the project), then run 'shapewright doctor'.",
         ) from error
+
+
+def _warm() -> None:
+    from ..fields import fused
+
+    log.info("kernels: %s, ready after %.1f s", fused.describe(), fused.warm())
 
 
 def release_memory() -> None:
