@@ -6,13 +6,14 @@ by the angle between their normals. Distances with the longest side of the solid
 
 A scan is what depth cameras at several places see (engine.training.scans), merged: uneven density, and nothing where no
 camera looked. `CASES` says how each degrades it. Peers answer the same scans in the same run, so that times can be
-compared: screened Poisson (Kazhdan and Hoppe 2013) with the scan's normals and with normals estimated from the points
-alone, and ball pivoting (Bernardini et al. 1999), all by pymeshlab. Rows are kept on disk as they come: a run that was
-stopped goes on where it was.
+compared (seconds of the processor; of the clock where the engine runs on another device): screened Poisson (Kazhdan and
+Hoppe 2013) with the scan's normals and with normals estimated from the points alone, and ball pivoting (Bernardini et
+al. 1999), all by pymeshlab. Rows are kept on disk as they come: a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import json
@@ -20,7 +21,7 @@ import logging
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,9 @@ def run_reconstruction_evaluation(
     solids += _of_library(library, limit)
     rows = _Rows(out / "rows.jsonl")
     done, total = 0, len(solids) * len(cases) * len(methods)
+    for method in methods:
+        if method not in PEERS:
+            _warm_up(method, protocol, device)
     sheet: list[list[Picture]] = []
     captions: list[str] = []
     for number, (shape, make) in enumerate(solids):
@@ -245,7 +249,7 @@ def run_reconstruction_evaluation(
                     row |= {"shape": shape, "case": case, "method": method, "seconds": seconds, "why": why}
                     rows.add(key, row | {"applies": applies, "points": len(cloud.points)})
                     empty = Mesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))
-                    save_picture(picture, draw_mesh(answer or empty, camera, COMPLETED))
+                    save_picture(picture, draw_mesh(answer or empty, camera, COMPLETED, oversampling=1))
                 rows.used.append(key)
                 strip.append(_read_picture(picture))
                 done += 1
@@ -268,7 +272,7 @@ def summarise(
     shapes: Sequence[str],
 ) -> dict[str, Any]:  # fmt: skip
     """Mean and median of every measure by case and method. time_ratio: each row's seconds to those of Poisson on the
-    same scan (of Poisson with estimated normals where the scan has none)."""
+    same scan (of Poisson with estimated normals where the scan has none); see `_answer` for the clock."""
     by_scan: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for row in rows:
         by_scan.setdefault((row["shape"], row["case"]), {})[row["method"]] = row
@@ -313,8 +317,8 @@ def markdown(report: dict[str, Any]) -> str:
     lines = [
         f"{len(report['shapes'])} solids ({', '.join(report['shapes'])}), longest side 1; {protocol['samples']:,} "
         f"samples on answer and truth; resolution {protocol['resolution']} (Poisson: depth "
-        f"{_depth(protocol['resolution'])}), seed {protocol['seed']}. Mean / median; times are ratios to Poisson on the "
-        "same scan in the same run.",
+        f"{_depth(protocol['resolution'])}), seed {protocol['seed']}. Mean / median; times are ratios to Poisson on "
+        "the same scan in the same run.",
         "",
     ]
     for case, methods in report["cases"].items():
@@ -353,14 +357,24 @@ def describe(case: Case) -> str:
 
 def _answer(method: str, cloud: PointCloud, protocol: Protocol, device: str) -> tuple[Mesh | None, float, str]:
     given = PointCloud(cloud.points.copy(), None if cloud.normals is None else cloud.normals.copy())
-    started = time.perf_counter()
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    started, why, answer = clock(), "", None
     try:
         if method in PEERS:
-            return peer(method, given, protocol.resolution), time.perf_counter() - started, ""
-        return ours(method, given, protocol, device), time.perf_counter() - started, ""
+            answer = peer(method, given, protocol.resolution)
+        else:
+            answer = ours(method, given, protocol, device)
     except EngineError as error:
         log.warning("%s failed: %s", method, error)
-        return None, time.perf_counter() - started, f"{error.what} {error.why}"
+        why = f"{error.what} {error.why}"
+    return answer, clock() - started, why
+
+
+def _warm_up(method: str, protocol: Protocol, device: str) -> None:
+    """What a first call alone costs (imports, compilation) is no part of the times."""
+    ball = sphere_directions(600)
+    with contextlib.suppress(EngineError):
+        ours(method, PointCloud(0.5 * ball, ball), replace(protocol, resolution=16, iterations=1), device)
 
 
 def _of_library(library: Library | None, limit: int) -> list[tuple[str, Callable[[], Mesh]]]:

@@ -26,7 +26,9 @@ from .. import losses
 from ..errors import Cancelled, EngineError, InputError, JobFailed
 from ..fields import implicit
 from ..fields.implicit import NETWORKS, Mlp, Siren
+from ..geometry.meshes import Mesh
 from ..geometry.sampling import sample_surface
+from ..geometry.transforms import Similarity
 from .fit_types import (
     FIELDS,
     METHODS,
@@ -357,9 +359,13 @@ def igr(normals: bool = True) -> Recipe:
 
 
 def sal() -> Recipe:
-    """Sign-agnostic regression of the unsigned distance (SAL, Atzmon and Lipman 2020, eq. 4)."""
+    """Sign-agnostic regression of the unsigned distance (SAL, Atzmon and Lipman 2020, eq. 4).
+
+    Starts as a sphere that holds the data, which it then shrinks onto: a start within a notch stays inverted there.
+    Softplus for the paper's ReLU, as SALD does: small ReLU networks keep wrong signs more often.
+    """
     return Recipe(
-        lambda dimension: Mlp(dimension, beta=None),
+        lambda dimension: Mlp(dimension, radius=1.0),
         {"distance": (1.0, lambda b: losses.sign_agnostic_l2(b.space.value, _given(b.distance)))},
         distances="unsigned",
         far=0.3,
@@ -380,7 +386,6 @@ def sald() -> Recipe:
     """SAL with derivatives, weight 0.1 (SALD, Atzmon and Lipman 2021, eq. 3)."""
     return replace(
         sal(),
-        network=lambda dimension: Mlp(dimension),
         terms={
             **sal().terms,
             "derivative": (0.1, lambda b: losses.sign_agnostic_gradient(b.space.gradient, _given(b.direction))),
@@ -458,6 +463,18 @@ class NetworkField:
         network.load_state_dict(tensors)
         network.requires_grad_(False)
         return NetworkField(network.eval(), float(arguments["lipschitz"]), float(arguments["scale"]))
+
+
+def unit_data(points: Array, normals: Array | None = None, mesh: Mesh | None = None) -> tuple[FitData, Similarity]:
+    """FitData of clean points (N, 3) in any frame, normals (outwards) and mesh in the same, and the transform that takes
+    the unit frame back to theirs. The job `fit` does more: duplicates, noise, orientation."""
+    low, high = points.min(0).astype(np.float64), points.max(0).astype(np.float64)
+    scale = UNIT_SIDE / max(float((high - low).max()), 1e-12)
+    to_unit = Similarity(scale, np.eye(3), -scale * 0.5 * (low + high))
+    unit = to_unit.apply(points)
+    spacing = float(np.median(cKDTree(unit).query(unit[:: max(1, len(unit) // 2000)], [2])[0]))
+    moved = None if mesh is None else Mesh(to_unit.apply(mesh.vertices), mesh.faces)
+    return FitData(unit, normals, normals is not None, None, moved, 0.0, spacing), to_unit.inverse()
 
 
 def fit_recipe(
