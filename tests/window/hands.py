@@ -185,6 +185,21 @@ def click(place):
     yield from pause()
 
 
+def drag(place, distance, steps=24, each=lambda: None):
+    """Presses at a place, moves `distance` pixels to the right and lets go; `each` is called after every move."""
+    x, y = place
+    event(x, y)
+    yield from pause(2)
+    event(x, y, "LEFTMOUSE", "PRESS")
+    yield from pause(2)
+    for step in range(1, steps + 1):
+        event(x + distance * step / steps, y)
+        yield from pause(3)
+        each()
+    event(x + distance, y, "LEFTMOUSE", "RELEASE")
+    yield from pause()
+
+
 def operator_under_pointer():
     """The call that the button under the pointer makes, as Python; '' where there is none."""
     with in_view("UI"):
@@ -195,11 +210,27 @@ def operator_under_pointer():
         return bpy.context.window_manager.clipboard
 
 
+def property_under_pointer():
+    """The data path of the property under the pointer; '' where there is none."""
+    with in_view("UI"):
+        if not bpy.ops.ui.copy_data_path_button.poll():
+            return ""
+        bpy.context.window_manager.clipboard = ""
+        bpy.ops.ui.copy_data_path_button()
+        return bpy.context.window_manager.clipboard
+
+
 def find_buttons(wanted, most=1, across=0.72):
     """[(x, y), ...] of the sidebar's buttons that call the operator `wanted`, the upper ones first.
 
-    across: where to look, as a part of the sidebar's width.
+    across: where to look, as a part of the sidebar's width. A name with '[' or without '.' is that of a property.
     """
+
+    def found():
+        if "[" in wanted or "." not in wanted:
+            return wanted in property_under_pointer()
+        return operator_under_pointer().startswith(f"bpy.ops.{wanted}(")
+
     sidebar = view3d()[2]
     x = sidebar.x + int(sidebar.width * across)
     places, inside = [], False
@@ -207,7 +238,7 @@ def find_buttons(wanted, most=1, across=0.72):
         event(x, y)
         yield
         yield
-        hit = operator_under_pointer().startswith(f"bpy.ops.{wanted}(")
+        hit = found()
         if hit and not inside:
             places.append((x, y - 4))
             if len(places) == most:
@@ -232,7 +263,7 @@ def find_button(wanted, across=0.72):
         places = yield from find_buttons(wanted, across=across)
     if not places:
         screenshot("button_not_found.png")
-        raise LookupError(f"No button in the sidebar calls {wanted}")
+        raise LookupError(f"No button in the sidebar is for {wanted}")
     return places[0]
 
 

@@ -162,7 +162,9 @@ def correct_the_alignment():
     bpy.context.scene.shapewright.hypotheses = 1
     yield from pause()
     found = Vector(empty.matrix_world.translation)
-    yield from type_keys(("G", "g"), ("Z", "z"), ("ZERO", "0"), ("PERIOD", "."), ("ZERO", "0"), ("FIVE", "5"), ("RET", ""))
+    yield from type_keys(
+        ("G", "g"), ("Z", "z"), ("ZERO", "0"), ("PERIOD", "."), ("ZERO", "0"), ("FIVE", "5"), ("RET", "")
+    )
     facts["moved"] = list(empty.matrix_world.translation - found)
     before = set(results())
     yield from click((yield from find_button("shapewright.complete_again")))
