@@ -466,7 +466,7 @@ class NetworkField:
 
 
 def unit_data(points: Array, normals: Array | None = None, mesh: Mesh | None = None) -> tuple[FitData, Similarity]:
-    """FitData of clean points (N, 3) in any frame, normals (outwards) and mesh in the same, and the transform that takes
+    """FitData of clean points (N, 3) in any frame, with normals (outwards) and mesh in the same, and the transform of
     the unit frame back to theirs. The job `fit` does more: duplicates, noise, orientation."""
     low, high = points.min(0).astype(np.float64), points.max(0).astype(np.float64)
     scale = UNIT_SIDE / max(float((high - low).max()), 1e-12)
