@@ -14,7 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import InputError
@@ -37,6 +39,7 @@ class FitData:
     normals: (N, 3) float32 unit, or None.  oriented: whether the normals' signs are trusted to look outwards; else only
     their lines may be used.  viewpoint: (3,) or None.  mesh: the input itself where it has faces, else None.
     noise: standard deviation of the points along their normals.  spacing: median distance of neighbouring points.
+    area: (N,) surface each point stands for, or None = all the same.
     """
 
     points: FloatArray
@@ -46,6 +49,7 @@ class FitData:
     mesh: Mesh | None = None
     noise: float = 0.0
     spacing: float = 0.01
+    area: NDArray[np.floating[Any]] | None = None
 
 
 @dataclass

@@ -1,0 +1,323 @@
+"""Which way is out: noise and spacing of a cloud, its normals' lines, and their signs.
+
+Signs come from the winding number. A closed surface with area-weighted outward normals generates, by one Poisson
+equation, a field that is 0 outside and -1 inside; the gradient of that field at the points is again those normals. Wrong
+signs do not reproduce themselves. So normals are replaced by the field's gradient, again and again, from a smooth
+field to a sharp one (the iteration of iPSR, Hou et al. 2022, and of WNNC, Lin et al. 2024). The Poisson equation is
+solved by FFT on a regular grid, some milliseconds each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import label
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from ..errors import Cancelled
+from ..geometry.clouds import FloatArray
+from ..meshing import BOUND
+
+ORIENTED_POINTS = 30_000
+"""So many points decide the signs; the others ask their neighbours among them."""
+
+Float64Array = NDArray[np.float64]
+
+
+@dataclass
+class CloudStatistics:
+    """noise: standard deviation along the normals.  spacing: median distance between neighbours, as on a square grid.
+    area: (N,) surface each point stands for.  Unit: the points'."""
+
+    noise: float
+    spacing: float
+    area: Float64Array
+
+
+def cloud_statistics(points: FloatArray, rng: np.random.Generator, k: int = 8) -> CloudStatistics:
+    """Spacing and area from the distance of the k-th neighbour, noise from quadrics fitted to neighbourhoods."""
+    tree = cKDTree(points)
+    k = min(k, len(points) - 1)
+    radius = np.concatenate(
+        [tree.query(points[start : start + 200_000], [k + 1])[0][:, 0] for start in range(0, len(points), 200_000)]
+    )
+    area = np.pi * radius**2 / k
+    return CloudStatistics(quadric_noise(points, tree, rng), float(np.sqrt(np.median(area))), area)
+
+
+def quadric_noise(points: FloatArray, tree: Any, rng: np.random.Generator, k: int = 24, count: int = 1500) -> float:
+    """Standard deviation of points from quadrics through their k neighbours: unlike a plane's, this residual is not
+    that of a curved surface sampled sparsely. Median over `count` neighbourhoods."""
+    if len(points) < 12:
+        return 0.0
+    k = min(k, len(points))
+    some = points[rng.permutation(len(points))[:count]]
+    near = points[tree.query(some, k)[1]].astype(np.float64)
+    near -= near.mean(axis=1, keepdims=True)
+    size = np.sqrt((near**2).sum(2).mean(1))
+    near /= np.maximum(size, 1e-12)[:, None, None]
+    axes = np.linalg.eigh(np.einsum("nki,nkj->nij", near, near))[1]
+    w, u, v = (np.einsum("nki,ni->nk", near, axes[:, :, axis]) for axis in (0, 1, 2))
+    terms = np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], 2)
+    normal = np.einsum("nki,nkj->nij", terms, terms) + 1e-9 * np.eye(6)
+    fitted = np.linalg.solve(normal, np.einsum("nki,nk->ni", terms, w)[:, :, None])
+    left = w - (terms @ fitted)[:, :, 0]
+    if k <= 6:
+        return 0.0
+    return float(np.median(np.sqrt((left**2).sum(1) / (k - 6)) * size))
+
+
+def normal_lines(points: FloatArray, statistics: CloudStatistics, chunk: int = 100_000) -> FloatArray:
+    """(N, 3) unit normals of arbitrary sign by planes through so many neighbours that noise does not tilt them."""
+    reach = max(1.9 * statistics.spacing, 5.0 * statistics.noise)
+    k = int(np.clip(np.pi * (reach / max(statistics.spacing, 1e-12)) ** 2, 10, 48))
+    k = min(k, len(points))
+    tree = cKDTree(points)
+    lines = np.empty((len(points), 3), np.float32)
+    for start in range(0, len(points), chunk):
+        part = points[start : start + chunk]
+        near = points[tree.query(part, k)[1]].astype(np.float64)
+        near -= near.mean(axis=1, keepdims=True)
+        lines[start : start + chunk] = np.linalg.eigh(np.einsum("nki,nkj->nij", near, near))[1][:, :, 0]
+    return lines
+
+
+# ------------------------------------------------------------------------------------------------- the winding field
+
+
+@dataclass
+class PoissonGrid:
+    """Nodes `step` apart that include the lattice of `cells` cells along [-bound, bound], padded and periodic."""
+
+    cells: int
+    device: torch.device
+    padding: float = 0.22
+
+    def __post_init__(self) -> None:
+        self.step = 2 * BOUND / self.cells
+        wanted = int((self.cells + 1) * (1 + self.padding))
+        self.side = next(n for n in range(wanted, 2 * wanted + 8) if _is_smooth(n) and n % 2 == 0)
+        self.before = (self.side - self.cells - 1) // 2
+        one = 2 * torch.pi * torch.fft.fftfreq(self.side, self.step, device=self.device)
+        last = 2 * torch.pi * torch.fft.rfftfreq(self.side, self.step, device=self.device)
+        self.waves = (one[:, None, None], one[None, :, None], last[None, None, :])
+        self.square = sum(wave**2 for wave in self.waves)
+        self.inverse = 1.0 / torch.where(self.square > 0, self.square, torch.ones_like(self.square))
+        self.inverse[0, 0, 0] = 0.0
+
+    def corners(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3) -> flat node numbers (N, 8) and trilinear weights (N, 8)."""
+        place = (points.clamp(-BOUND, BOUND) + BOUND) / self.step + self.before
+        low = place.floor().clamp(max=self.side - 2)
+        t = place - low
+        ijk = low.long()
+        offsets = torch.tensor([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)], device=points.device)
+        at = ijk[:, None] + offsets
+        nodes = (at[..., 0] * self.side + at[..., 1]) * self.side + at[..., 2]
+        weights = torch.where(offsets.bool(), t[:, None], 1 - t[:, None]).prod(2)
+        return nodes, weights
+
+    def field(self, corners: tuple[Tensor, Tensor], vectors: Tensor, widths: Tensor) -> Tensor:
+        """The transform of f with grad f = the density of `vectors` (N, 3), as well as it can be: lap f = div V.
+
+        widths: (N,) 0, 1, 2, ...: a point is blurred by a Gaussian of 0.8 * 2^width steps, so that sparse parts of a
+        cloud make a surface too (an octave a width).
+        """
+        nodes, weights = corners
+        total = torch.zeros_like(self.square, dtype=torch.complex64)
+        for width in range(int(widths.max()) + 1):
+            chosen = (widths == width).nonzero()[:, 0]
+            if len(chosen) == 0:
+                continue
+            flat = nodes[chosen].ravel()
+            divergence = torch.zeros_like(total)
+            for axis in range(3):
+                grid = torch.zeros(self.side**3, device=self.device)
+                grid.index_add_(0, flat, (weights[chosen] * vectors[chosen, axis, None]).ravel())
+                divergence += self.waves[axis] * torch.fft.rfftn(grid.view((self.side,) * 3))
+            total += divergence * torch.exp(-0.5 * self.square * (0.8 * 2.0**width * self.step) ** 2)
+        return total * (-1j * self.inverse / self.step**3)
+
+    def values(self, transform: Tensor) -> Tensor:
+        return torch.fft.irfftn(transform, s=(self.side,) * 3)
+
+    def gradient_at(self, transform: Tensor, corners: tuple[Tensor, Tensor], blur: float = 0.0) -> Tensor:
+        """(N, 3) gradient of the field, blurred by a Gaussian of `blur` steps, at the points of `corners`."""
+        nodes, weights = corners
+        if blur > 0:
+            transform = transform * torch.exp(-0.5 * self.square * (blur * self.step) ** 2)
+        parts = [self.values(1j * wave * transform).ravel()[nodes] * weights for wave in self.waves]
+        return torch.stack([part.sum(1) for part in parts], 1)
+
+    def at(self, grid: Tensor, corners: tuple[Tensor, Tensor]) -> Tensor:
+        return (grid.ravel()[corners[0]] * corners[1]).sum(1)
+
+    def inner(self, grid: Tensor) -> Tensor:
+        """The part of a grid (side, side, side) that is the lattice: (cells + 1)^3."""
+        part = slice(self.before, self.before + self.cells + 1)
+        return grid[part, part, part]
+
+
+def _is_smooth(n: int) -> bool:
+    for prime in (2, 3, 5):
+        while n % prime == 0:
+            n //= prime
+    return n == 1
+
+
+def widths_of(area: Tensor, step: float) -> Tensor:
+    """(N,) octaves of each point's own spacing above the grid's step, 0..3."""
+    return torch.log2(area.sqrt().clamp(min=1e-9) / step).ceil().clamp(0, 3).long()
+
+
+def grid_cells(spacing: float, noise: float, most: int = 128) -> int:
+    """Cells along the box so that a step is about the cloud's spacing, and not far below its noise."""
+    step = max(spacing, 1.5 * noise, 1e-4)
+    wanted = 2 * BOUND / step
+    return max((c for c in (24, 32, 48, 64, 96, 128, 192, 256) if c <= min(max(wanted, 24), most)), default=24)
+
+
+# -------------------------------------------------------------------------------------------------------- orientation
+
+
+@dataclass
+class Orientation:
+    """normals: (N, 3) outward.  agreement: share of the area whose given signs were right, None where none were given.
+    found_by: 'given', 'given, turned over', 'viewpoint', 'winding number'."""
+
+    normals: FloatArray
+    agreement: float | None
+    found_by: str
+
+
+def orient(
+    points: FloatArray,
+    lines: FloatArray,
+    statistics: CloudStatistics,
+    device: torch.device,
+    rng: np.random.Generator,
+    *,
+    given: bool = False,
+    trusted: bool = False,
+    viewpoint: FloatArray | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Orientation:
+    """Outward normals. lines: (N, 3) unit; with `given` their signs are a first guess, which is kept where it proves
+    consistent; with `trusted` it is not asked. viewpoint: seen surfaces look towards it. Unit frame."""
+    if given and trusted:
+        return Orientation(lines, None, "given")
+    if viewpoint is not None and not given:
+        towards = np.einsum("ni,ni->n", viewpoint - points, lines)
+        return Orientation(np.where(towards[:, None] < 0, -lines, lines), None, "viewpoint")
+    some = np.arange(len(points))
+    if len(points) > ORIENTED_POINTS:
+        some = np.sort(rng.choice(len(points), ORIENTED_POINTS, replace=False))
+    area = statistics.area[some] * (len(points) / len(some))
+    spacing = float(np.sqrt(np.median(area)))
+    start = lines[some] if given else None
+    signed = _winding_normals(points[some], lines[some], area, spacing, statistics.noise, start, device, should_stop)
+    if given:
+        same = float(((signed * lines[some]).sum(1) > 0) @ area / area.sum())
+        if same > 0.9:
+            return Orientation(lines, same, "given")
+        if same < 0.1:
+            return Orientation(-lines, same, "given, turned over")
+        agreement = same
+    else:
+        agreement = None
+    if len(some) < len(points):
+        signed = signed[cKDTree(points[some]).query(points)[1]]
+    flip = (signed * lines).sum(1, keepdims=True) < 0
+    return Orientation(np.where(flip, -lines, lines).astype(np.float32), agreement, "winding number")
+
+
+def _winding_normals(
+    points: FloatArray,
+    lines: FloatArray,
+    area: Float64Array,
+    spacing: float,
+    noise: float,
+    start: FloatArray | None,
+    device: torch.device,
+    should_stop: Callable[[], bool],
+) -> FloatArray:
+    p = torch.as_tensor(points, dtype=torch.float32, device=device)
+    line = torch.as_tensor(lines, dtype=torch.float32, device=device)
+    a = torch.as_tensor(area, dtype=torch.float32, device=device)[:, None]
+    finest = grid_cells(spacing, noise)
+    if start is not None:
+        normals = torch.as_tensor(start, dtype=torch.float32, device=device)
+    else:
+        # Out is where there are fewer points: the gradient of the blurred density, at two scales.
+        grid = PoissonGrid(32, device)
+        corners = grid.corners(p)
+        density = torch.zeros(grid.side**3, device=device)
+        density.index_add_(0, corners[0].ravel(), (corners[1] * a).ravel())
+        transform = torch.fft.rfftn(density.view((grid.side,) * 3))
+        normals = torch.zeros_like(p)
+        for blur in (1.5, 4.5):
+            normals -= _unit(grid.gradient_at(transform, corners, blur))
+        normals = _unit(normals)
+    # (cells, rounds, first and last blur in steps, how far the lines rule)
+    plan = [(min(48, finest), 16, 3.0, 0.7, 0.3), (min(96, finest), 12, 1.5, 0.4, 0.8), (finest, 6, 0.7, 0.2, 1.0)]
+    if start is not None:
+        plan = [(min(64, finest), 6, 1.0, 0.5, 0.8), (finest, 4, 0.7, 0.2, 1.0)]
+    for cells, rounds, first, last, rule in plan:
+        grid = PoissonGrid(cells, device)
+        corners = grid.corners(p)
+        widths = widths_of(a[:, 0], grid.step)
+        for k in range(rounds):
+            if should_stop():
+                raise Cancelled
+            blur = first * (last / first) ** (k / max(rounds - 1, 1))
+            transform = grid.field(corners, normals * a, widths)
+            gradient = _unit(grid.gradient_at(transform, corners, blur))
+            along = (gradient * line).sum(1, keepdim=True) * line
+            normals = _unit((1 - rule) * gradient + rule * along) if k < rounds - 1 or cells < finest else along
+            normals = torch.where(torch.isfinite(normals), normals, line)
+    normals = torch.where((normals * line).sum(1, keepdim=True) < 0, -line, line)
+    normals = _turned_outwards(p, normals, a, min(64, finest), device)
+    return normals.cpu().numpy()
+
+
+def _turned_outwards(p: Tensor, normals: Tensor, a: Tensor, cells: int, device: torch.device) -> Tensor:
+    """Each connected part with its own sign: outwards where it lies outside the others, inwards where within them."""
+    grid = PoissonGrid(cells, device)
+    nodes, weights = corners = grid.corners(p)
+    widths = widths_of(a[:, 0], grid.step)
+    filled = np.zeros(grid.side**3, bool)
+    filled[nodes.cpu().numpy().ravel()] = True
+    parts, _ = label(filled.reshape((grid.side,) * 3), np.ones((3, 3, 3)))
+    part = parts.ravel()[nodes[:, 0].cpu().numpy()]
+    sizes = np.bincount(part)
+    large = [k for k in np.argsort(-sizes)[:12] if sizes[k] >= max(20, 0.005 * len(p))]
+    fields: dict[int, Tensor] = {}
+    for k in large:
+        own = torch.as_tensor(part == k, device=device)
+        values = grid.values(grid.field(corners, normals * a * own[:, None], widths))
+        values = values - grid.inner(values)[0, 0, 0]
+        level = float((grid.at(values, corners) * a[:, 0])[own].sum() / a[own].sum())
+        if level > 0:
+            normals = torch.where(own[:, None], -normals, normals)
+            values = -values
+        fields[int(k)] = values
+    if len(fields) > 1:
+        turned = normals
+        for k in fields:
+            own = torch.as_tensor(part == k, device=device)
+            others = sum(values for other, values in fields.items() if other != k)
+            assert isinstance(others, Tensor)
+            if float(grid.at(others, corners)[own].median()) < -0.6:
+                turned = torch.where(own[:, None], -normals, turned)
+        normals = turned
+    return normals
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    return vectors / vectors.norm(dim=1, keepdim=True).clamp(min=1e-12)
