@@ -163,6 +163,12 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--shapes", metavar="A,B,...", help="of reconstruction's own (default: all)")
     evaluate.add_argument("--iterations", type=_count, metavar="N", help="of reconstruction's trained methods")
     evaluate.add_argument("--baselines", default="input,input + mirror,retrieval,poisson,mean shape", metavar="A,B,...")
+    evaluate.add_argument(
+        "--reference", metavar="NAME|PATH",
+        help="a prior of architecture deepsdf: the reference procedure (code by Adam, dense marching cubes) competes",
+    )
+    evaluate.add_argument("--reference-steps", type=_count, default=800, metavar="N", help="of Adam (default: 800)")
+    evaluate.add_argument("--reference-points", type=_count, default=8000, metavar="N", help="a step (default: 8000)")
     evaluate.add_argument("--device", choices=DEVICES, default="auto", help="default: auto")
     evaluate.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
     evaluate.set_defaults(run=_evaluate)
@@ -475,6 +481,14 @@ def _evaluate(options: argparse.Namespace) -> int:
     device = str(resolve_device(options.device))
     mark, complete = product(options.prior, options.align, options.resolution, device, options.seed)
     others = []
+    if options.reference is not None:
+        from .evaluation.reference import ReferenceSettings, reference_completer
+
+        settings = ReferenceSettings(
+            options.reference_steps, options.reference_points, resolution=options.resolution, seed=options.seed
+        )
+        knows_frame = options.align == "none"
+        others.append(("deepsdf", *reference_completer(options.reference, settings, device, knows_frame)))
     if "mean shape" in baselines:
         baselines.remove("mean shape")
         others.append(("mean shape", *mean_shape(options.prior, options.resolution, device)))

@@ -64,6 +64,7 @@ FOOTNOTES = {
     "input": "the observed points themselves taken as the answer",
     "input + mirror": "the observed points and their mirror image in x = 0; knows the shape's own frame",
     "retrieval": "the training shape nearest to the observed points (one-sided distance); knows the shape's own frame",
+    "deepsdf": "the reference procedure: 8 x 512 auto-decoder, code found by Adam, dense marching cubes (Park 2019)",
     "poisson": "screened Poisson reconstruction of the observed points (Kazhdan and Hoppe 2013), no prior",
 }
 
