@@ -99,14 +99,15 @@ def _add_of_shapes(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--prior", default="household", metavar="NAME|PATH", help="default: household")
+    parser.add_argument("--prior", metavar="NAME|PATH", help="default: that of the given codes, else household")
     parser.add_argument("--resolution", type=int, default=128, metavar="N", help="cells a side (8 to 512)")
     parser.add_argument("--device", choices=DEVICES, default="auto", help="default: auto")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
 
 
 def _settings(options: argparse.Namespace, kind: str, *names: str) -> dict[str, Any]:
-    return {"kind": kind} | {n: getattr(options, n) for n in ("prior", "resolution", "device", "seed", *names)}
+    settings = {n: getattr(options, n) for n in ("resolution", "device", "seed", *names)}
+    return {"kind": kind, "prior": options.prior or "household"} | settings
 
 
 def _generate(options: argparse.Namespace) -> int:
@@ -120,7 +121,7 @@ def _vary(options: argparse.Namespace) -> int:
     from ..geometry.io import load_input
 
     settings = _settings(options, "vary", "count", "first", "strength", "input_is", "align", "up")
-    arrays = _shapes([options.input], settings)
+    arrays = _shapes(options, [options.input], settings)
     if options.keep is not None:
         points, normals, _, _ = load_input(options.keep)
         arrays.kept, arrays.kept_normals = points, normals
@@ -131,7 +132,7 @@ def _vary(options: argparse.Namespace) -> int:
 def _blend(options: argparse.Namespace) -> int:
     settings = _settings(options, "blend", "steps", "path", "input_is", "align", "up")
     settings["ends"] = not options.no_ends
-    arrays = _shapes(options.inputs, settings)
+    arrays = _shapes(options, options.inputs, settings)
     pairs = len(options.inputs) - 1
     count = pairs * options.steps + (0 if options.no_ends else pairs + 1)
     return _run(options, settings, arrays, _Folder(options, "blend", range(count)))
@@ -143,15 +144,15 @@ def _arithmetic(options: argparse.Namespace) -> int:
     settings = _settings(options, "arithmetic", "amount", "input_is", "align", "up")
     for source in (options.a, options.b, options.c):
         _check_output(options.output, source)
-    arrays = _shapes([options.a, options.b, options.c], settings)
+    arrays = _shapes(options, [options.a, options.b, options.c], settings)
     return _run(options, settings, arrays, _File(options.output))
 
 
 # -------------------------------------------------------------------------------------------------------------- inputs
 
 
-def _shapes(files: list[Path], settings: dict[str, Any]) -> JobArrays:
-    """The files' shapes as a job takes them; settings gets the hash of the prior that their codes belong to."""
+def _shapes(options: argparse.Namespace, files: list[Path], settings: dict[str, Any]) -> JobArrays:
+    """The files' shapes as a job takes them; settings gets name and hash of the prior that their codes belong to."""
     from ..geometry.io import load_input
     from ..jobs.types import JobArrays
 
@@ -162,7 +163,7 @@ def _shapes(files: list[Path], settings: dict[str, Any]) -> JobArrays:
         if coded is not None:
             code, name, digest = coded
             digests.setdefault(digest, path)
-            settings["prior"], settings["prior_sha256"] = name, digest
+            settings["prior"], settings["prior_sha256"] = options.prior or name, digest
             every.append(JobArrays(np.zeros((0, 3), np.float32), code=code))
         else:
             points, normals, faces, viewpoint = load_input(path)
