@@ -1,8 +1,8 @@
 """Shapewright: complete partial scans and broken meshes with a neural shape engine that runs beside Blender."""
 
-from . import generation, operators, panels, preferences, properties, session, sliding
+from . import generation, operators, panels, preferences, priors, properties, session, sliding
 
-_MODULES = (properties, generation, sliding, preferences, operators, panels, session)
+_MODULES = (properties, generation, sliding, preferences, operators, panels, priors, session)
 
 
 def register() -> None:

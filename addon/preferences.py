@@ -1,5 +1,7 @@
 """The add-on's preferences: which engine, on which device, and the buttons to start, stop and test it."""
 
+import textwrap
+
 import bpy
 from bpy.props import EnumProperty, StringProperty
 
@@ -77,15 +79,15 @@ def status_text(running: session.Session) -> str:
 
 def draw_problem(layout: bpy.types.UILayout, problem: Exception) -> None:
     """What, why and remedy, each on as many lines as it needs: a label does not wrap."""
-    import textwrap
-
-    box = layout.box()
-    column = box.column(align=True)
-    width = characters_across(bpy.context.region)
+    column = layout.box().column(align=True)
     for number, text in enumerate((problem.what, problem.why, problem.remedy)):
-        for line_number, line in enumerate(textwrap.wrap(text, width)):
-            icon = "ERROR" if number == 0 and line_number == 0 else "BLANK1"
-            column.label(text=line, icon=icon)
+        draw_text(column, text, "ERROR" if number == 0 else "BLANK1")
+
+
+def draw_text(column: bpy.types.UILayout, text: str, icon: str = "BLANK1") -> None:
+    """A text on as many lines as it needs, the icon beside the first one."""
+    for number, line in enumerate(textwrap.wrap(text, characters_across(bpy.context.region))):
+        column.label(text=line, icon=icon if number == 0 else "BLANK1")
 
 
 def characters_across(region: bpy.types.Region | None) -> int:

@@ -34,6 +34,9 @@ class JobWriter:
     is common to all kinds of jobs is here; where the objects go and what they are called, a subclass says.
     """
 
+    expects_results = True
+    """Whether a job that ends without a mesh has failed."""
+
     def __init__(self, job_id: str = "") -> None:
         self.job_id = job_id
         self.preview: Reference | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -325,7 +325,7 @@ class Session:
                 job.stage, job.fraction = "Finishing", 1.0
                 if job.writer is None:
                     self._complete(job, job.on_done is not None)
-                elif not job.result_count:
+                elif not job.result_count and job.writer.expects_results:
                     raise EngineProblem(
                         "result_empty",
                         f"'{job.title}' has no result.",
@@ -407,16 +407,24 @@ class Session:
                 job.waiting_preview = job.waiting_preview or job.last_preview
 
     def before_load(self) -> None:
-        """Another file comes: the jobs of this one end, while their objects can still be removed."""
+        """Another file comes: the jobs of this one end, while their objects can still be removed. A training is of no
+        file, and goes on."""
         self.sliders.clear()
+        self._end(job for job in self.active if job.writer is None or job.writer.expects_results)
         for job in self.active:
-            self.cancel(job)
-            self._finish(job, CANCELLED)
+            if job.writer is not None:
+                job.writer.discard_preview()
 
     def close(self) -> None:
         """Ends every job and the engine; the session is not used again."""
-        self.before_load()
+        self.sliders.clear()
+        self._end(self.active)
         self.engine.stop(wait=True)
+
+    def _end(self, jobs: Iterable[Job]) -> None:
+        for job in list(jobs):
+            self.cancel(job)
+            self._finish(job, CANCELLED)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -2,7 +2,19 @@
 
 import bpy
 
-from . import blend, cancel_job, complete_shape, engine, fit_shape, generate, hypotheses, sliders, vary
+from . import (
+    blend,
+    cancel_job,
+    complete_shape,
+    engine,
+    fit_shape,
+    generate,
+    hypotheses,
+    prior_files,
+    sliders,
+    train_prior,
+    vary,
+)
 
 CLASSES = (
     *complete_shape.CLASSES,
@@ -12,6 +24,8 @@ CLASSES = (
     *vary.CLASSES,
     *blend.CLASSES,
     *sliders.CLASSES,
+    *train_prior.CLASSES,
+    *prior_files.CLASSES,
     *cancel_job.CLASSES,
     *engine.CLASSES,
 )

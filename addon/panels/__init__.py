@@ -2,9 +2,9 @@
 
 import bpy
 
-from . import complete, fit, generate, hypotheses
+from . import complete, fit, generate, hypotheses, priors
 
-CLASSES = (*complete.CLASSES, *hypotheses.CLASSES, *fit.CLASSES, *generate.CLASSES)
+CLASSES = (*complete.CLASSES, *hypotheses.CLASSES, *fit.CLASSES, *generate.CLASSES, *priors.CLASSES)
 
 
 def register() -> None:

@@ -19,6 +19,7 @@ import os
 import sys
 import threading
 import time
+import urllib.parse
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,7 @@ class EmulatedEngine:
         self.behaviour = behaviour or Behaviour()
         self.token = token
         self.jobs: dict[str, Job] = {}
+        self.priors: dict[str, bytes] = {"household": b"", "pets": b""}
         self.log: list[tuple[str, str]] = []
         self.slides: list[dict[str, Any]] = []
         self.streams_opened = 0
@@ -222,6 +224,9 @@ class EmulatedEngine:
                 report.update(class_name="chair", directions=DIRECTIONS)
             else:
                 count = does.meshes or job.request.get("hypotheses", 1)
+            if job.request.get("kind") == "train":
+                count = 0
+                self.priors[job.request["name"]] = b"learnt"
             job.say("done", meshes=[100 + number for number in range(count)], report=report)
         finally:
             self._turn.release()
@@ -276,9 +281,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return None
         parts = self.path.strip("/").split("/")
         if parts == ["v1", "info"]:
-            priors = [{"name": "household", "classes": ["chair"]}, {"name": "pets"}]
+            priors = [
+                {"name": name, "classes": ["chair"], "bytes": len(content), "shipped": name == "household"}
+                for name, content in self.owner.priors.items()
+            ]
             about = {"name": "shapewright", "version": "9.9.9", "protocol": self.owner.behaviour.protocol}
             return self._json(200, {**about, "device": {"type": "cpu", "name": "emulated"}, "priors": priors})
+        if parts[1] == "priors":
+            content = self.owner.priors.get(urllib.parse.unquote(parts[2]))
+            return self._error(404, "prior_not_found") if content is None else self._answer(200, content, "x/y")
         job = self.owner.jobs.get(parts[2]) if len(parts) > 2 else None
         if job is None:
             return self._error(404, "job_not_found")
@@ -297,6 +308,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         form = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + body)
         parts = {part.get_param("name", header="content-disposition"): part.get_payload(decode=True)
                  for part in form.iter_parts()}  # fmt: skip
+        if self.path == "/v1/priors":
+            if parts["file"] == b"damaged":
+                return self._error(422, "prior_damaged")
+            name = (parts["name"] or b"").decode() or "its own name"
+            self.owner.priors[name] = parts["file"]
+            return self._json(201, {"name": name})
         arrays: dict[str, np.ndarray] = {}
         if "arrays" in parts:
             arrays = dict(np.load(io.BytesIO(parts["arrays"]), allow_pickle=False))
@@ -314,7 +331,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_DELETE(self) -> None:
         if not self._admitted():
             return
-        job = self.owner.jobs.get(self.path.strip("/").split("/")[2])
+        _, kind, name = self.path.strip("/").split("/")
+        if kind == "priors":
+            del self.owner.priors[urllib.parse.unquote(name)]
+            self._json(200, {"name": urllib.parse.unquote(name), "state": "removed"})
+            return
+        job = self.owner.jobs.get(name)
         if job is None:
             self._error(404, "job_not_found")
             return
