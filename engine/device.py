@@ -61,6 +61,32 @@ def describe_device(device: torch.device) -> dict[str, Any]:
     return info
 
 
+def peak_memory() -> int | None:
+    """Most bytes of main memory that this process has held since it began; None where the system does not tell."""
+    import sys
+
+    if sys.platform == "win32":
+        import ctypes
+        from ctypes import wintypes
+
+        class Counters(ctypes.Structure):
+            _fields_ = (
+                ("size", wintypes.DWORD), ("faults", wintypes.DWORD),
+                *((name, ctypes.c_size_t) for name in ("peak", "now", "a", "b", "c", "d", "e", "f")),
+            )  # fmt: skip
+
+        counters = Counters(size=ctypes.sizeof(Counters))
+        kernel = ctypes.windll.kernel32
+        kernel.GetCurrentProcess.restype = wintypes.HANDLE
+        read = kernel.K32GetProcessMemoryInfo
+        read.argtypes = (wintypes.HANDLE, ctypes.POINTER(Counters), wintypes.DWORD)
+        return int(counters.peak) if read(kernel.GetCurrentProcess(), ctypes.byref(counters), counters.size) else None
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(most if sys.platform == "darwin" else most * 1024)
+
+
 def release_device_memory() -> None:
     """Give cached blocks back to the driver. Does nothing where torch was never imported."""
     import gc

@@ -20,6 +20,7 @@ from itertools import product
 import numpy as np
 import scipy.sparse
 import scipy.sparse.csgraph
+import scipy.spatial
 import torch
 from numpy.typing import NDArray
 
@@ -429,6 +430,24 @@ def _march(level: _Level, cut: torch.Tensor, sampler: _Sampler) -> Mesh:
     return Mesh(vertices.cpu().numpy(), faces.cpu().numpy())
 
 
+def field_normals(
+    field: Field,
+    vertices: NDArray[np.float32],
+    step: float,
+    *,
+    device: torch.device | str = "cpu",
+    bound: float = BOUND,
+) -> NDArray[np.float32]:
+    """(V, 3) unit gradients of the field at vertices (V, 3) of the canonical frame, by central differences of `step`.
+
+    Where the gradient vanishes: the zero vector. Raises JobFailed "field_not_finite".
+    """
+    device = torch.device(device)
+    chunk = 65_536 if device.type == "cpu" else 262_144
+    home = device if device.type == "cuda" else torch.device("cpu")
+    return _field_normals(_Sampler(field, device, bound, bound, 1.0, chunk, None), vertices, step, home)
+
+
 def _field_normals(
     sampler: _Sampler, vertices: NDArray[np.float32], step: float, home: torch.device
 ) -> NDArray[np.float32]:
@@ -573,9 +592,13 @@ def _try_triangulate(loop: tuple[int, ...], forbidden: Callable[[int, int], bool
 # --- afterwards ------------------------------------------------------------------------------------------------------
 
 
-def clean_mesh(mesh: Mesh, min_component_fraction: float = 0.01) -> Mesh:
+def clean_mesh(
+    mesh: Mesh, min_component_fraction: float = 0.01, observed: NDArray[np.float32] | None = None, reach: float = 0.01
+) -> Mesh:
     """Removes crumbs: connected components with less than this fraction of the surface's area. The largest stays.
 
+    observed: (N, 3) points in the mesh's frame. A component that one point in 500 of them (at least five) lies nearest
+    to, within `reach`, was seen and is no crumb: a thin leg may come out in pieces.
     Vertices that no remaining face uses go too. Same frame, same winding.
     """
     if len(mesh.faces) == 0:
@@ -588,6 +611,11 @@ def clean_mesh(mesh: Mesh, min_component_fraction: float = 0.01) -> Mesh:
     areas = np.bincount(component, weights=face_areas(mesh))
     keep = areas >= min_component_fraction * areas.sum()
     keep[np.argmax(areas)] = True
+    if observed is not None and len(observed) and not bool(keep.all()):
+        distance, nearest = scipy.spatial.cKDTree(mesh.vertices).query(observed, distance_upper_bound=reach)
+        owner = component_of_vertex[nearest[np.isfinite(distance)]]
+        seen = np.bincount(owner, minlength=len(areas))
+        keep |= seen >= max(5, len(observed) // 500)
     keep_face = keep[component]
     if bool(keep_face.all()):
         return compacted(mesh)
@@ -607,10 +635,21 @@ def is_watertight(mesh: Mesh) -> bool:
     return bool((there[1:] != there[:-1]).all() and (there == back).all())
 
 
+def loose_edges(mesh: Mesh) -> int:
+    """How many edges are not shared by exactly two triangles: 0 for a closed manifold surface."""
+    if len(mesh.faces) == 0:
+        return 0
+    faces = mesh.faces.astype(np.int64)
+    edges = np.sort(np.stack([faces, np.roll(faces, -1, axis=1)], -1).reshape(-1, 2), axis=1)
+    counts = np.unique(edges[:, 0] * len(mesh.vertices) + edges[:, 1], return_counts=True)[1]
+    return int((counts != 2).sum())
+
+
 def decimate(mesh: Mesh, faces: int) -> Mesh:
     """At most about this many triangles, by quadric edge collapse (Garland and Heckbert 1997). Normals are dropped.
 
-    A mesh that is small enough already comes back as it is.
+    A mesh that is small enough already comes back as it is. Collapsing thin parts can make two sheets share an edge; of
+    a few slightly smaller targets the first without such edges is taken, or the one with the fewest.
     """
     import fast_simplification
 
@@ -618,5 +657,14 @@ def decimate(mesh: Mesh, faces: int) -> Mesh:
         raise ValueError("a closed surface has at least 4 triangles")
     if len(mesh.faces) <= faces:
         return mesh
-    vertices, triangles = fast_simplification.simplify(mesh.vertices, mesh.faces, target_count=faces)
-    return compacted(Mesh(np.asarray(vertices, np.float32), np.asarray(triangles, np.int32)))
+    best, fewest = mesh, -1
+    for attempt in range(8):
+        wanted = max(4, int(faces * (1 - 0.01 * attempt)))
+        vertices, triangles = fast_simplification.simplify(mesh.vertices, mesh.faces, target_count=wanted)
+        made = compacted(Mesh(np.asarray(vertices, np.float32), np.asarray(triangles, np.int32)))
+        loose = loose_edges(made)
+        if fewest < 0 or loose < fewest:
+            best, fewest = made, loose
+        if fewest == 0 or loose_edges(mesh):
+            break
+    return best

@@ -118,6 +118,22 @@ def hausdorff(pred: Cloud, true: Cloud) -> float:
     return float(max(nearest(pred, true)[0].max(), nearest(true, pred)[0].max()))
 
 
+def total_mutual_difference(clouds: Sequence[Cloud]) -> float:
+    """TMD of K answers to one scan (Wu et al. 2020): the sum over answers of their mean Chamfer distance to the others.
+
+    Chamfer distance as there: mean squared distances, both ways added. 0 for one answer; larger is more diverse.
+    """
+    if len(clouds) < 2:
+        return 0.0
+    pairs = {(i, j): chamfer_l2(clouds[i], clouds[j]) for i in range(len(clouds)) for j in range(i)}
+    return float(2 * sum(pairs.values()) / (len(clouds) - 1))
+
+
+def unidirectional_hausdorff(observed: Cloud, clouds: Sequence[Cloud]) -> float:
+    """UHD of K answers (Wu et al. 2020): mean over them of the largest distance of an observed point."""
+    return float(np.mean([nearest(observed, cloud)[0].max() for cloud in clouds]))
+
+
 def precision(pred: Cloud, true: Cloud, threshold: float = 0.01) -> float:
     """Share of the prediction within the threshold of the reference, 0..1."""
     return float((nearest(pred, true)[0] <= threshold).mean())

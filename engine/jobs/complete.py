@@ -5,31 +5,38 @@ from __future__ import annotations
 import logging
 import platform
 import time
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from .. import __version__
-from ..device import describe_device, resolve_device
+from ..device import describe_device, peak_memory, resolve_device
 from ..errors import Cancelled, InputError, JobFailed
 from ..fields import evidence as ev
 from ..fitting.alignment import PoseEstimate, network_pose, observed_frame, yaw_rotation
 from ..fitting.completion import Completion, CompletionSettings, complete_canonical, estimate_noise
-from ..geometry.clouds import PointCloud
+from ..fitting.confidence import calibration_of, confidence, measure
+from ..fitting.hypotheses import variation
+from ..generation.codes import encode_mesh
+from ..geometry.cleaning import find_ground, orientation_agreement, stray_points
+from ..geometry.clouds import FloatArray, PointCloud
 from ..geometry.meshes import Mesh
-from ..geometry.metrics import distances_to_surface
+from ..geometry.metrics import distances_to_surface, total_mutual_difference, unidirectional_hausdorff
 from ..geometry.sampling import estimate_normals, remove_duplicates, sample_surface, subsample, up_rotation
 from ..geometry.transforms import Similarity
-from ..meshing import clean_mesh, extract_sparse, is_watertight
+from ..meshing import Field, clean_mesh, decimate, extract_sparse, field_normals, is_watertight, loose_edges
 from ..priors.prior import Prior, load_prior
-from .types import CompleteRequest, JobArrays, JobCallbacks, JobResult, Preview, Progress
+from .types import CompleteRequest, JobArrays, JobCallbacks, JobResult, Preview, Progress, ShapeCode
 
 log = logging.getLogger(__name__)
 
 WORKING_POINTS = 20_000
+RAW_POINTS = 200_000
+"""Of a larger input so many points, drawn at random, are looked at: memory and time stay bounded."""
 SAME_SHAPE = 0.006
 """Hypotheses nearer than this to one another (mean distance, canonical) count as one."""
 
@@ -51,19 +58,39 @@ class _Reporter:
         self.callbacks.on_progress(Progress(stage, min(fraction, 0.999), left, message))
 
 
-def cloud_of(arrays: JobArrays, request: CompleteRequest, rng: np.random.Generator) -> tuple[PointCloud, float]:
-    """The input as an even cloud with z up, centred near 0 for float32's sake, and its noise in input units.
+@dataclass
+class Scan:
+    """The input as the engine uses it. cloud: z up or not, as given.  noise: standard deviation of its points.  about:
+    what was left out and estimated, for the report."""
+
+    cloud: PointCloud
+    noise: float
+    about: dict[str, Any]
+
+
+def scan_of(arrays: JobArrays, request: CompleteRequest, rng: np.random.Generator) -> Scan:
+    """The input as an even cloud of the object alone, in its own frame: at most RAW_POINTS are looked at.
 
     A mesh is sampled (its faces are not trusted to look outward, so their normals are used only where a viewpoint says
-    which side was seen).  Returns the cloud in the frame `request.up` was turned to.
+    which side was seen). Of points, duplicates and strays are left out; of both, a floor (engine.geometry.cleaning).
+    Normals are given, or estimated where a viewpoint tells their side; given ones that contradict their neighbours are
+    not used. Raises InputError.
     """
     viewpoint = None if request.viewpoint is None else np.asarray(request.viewpoint, np.float32)
+    about: dict[str, Any] = {"duplicates": 0, "strays": 0, "ground": None, "viewpoint": viewpoint is not None}
     if arrays.faces is not None and len(arrays.faces):
         mesh = Mesh(arrays.points, arrays.faces, None)
         points, normals = sample_surface(mesh, 4 * WORKING_POINTS, rng)
         cloud = PointCloud(points, None if viewpoint is None else normals, viewpoint)
     else:
-        cloud = remove_duplicates(PointCloud(arrays.points, arrays.normals, viewpoint))
+        cloud = _few(PointCloud(arrays.points, arrays.normals, viewpoint), rng)
+        before = len(cloud.points)
+        cloud = remove_duplicates(cloud)
+        about["duplicates"] = before - len(cloud.points)
+        cloud = _only(cloud, ~stray_points(cloud.points))
+        about["strays"] = before - about["duplicates"] - len(cloud.points)
+    if request.ground == "auto":
+        cloud = _without_ground(cloud, request.up, about, strays=not (arrays.faces is not None and len(arrays.faces)))
     cloud = subsample(cloud, WORKING_POINTS, rng)
     if len(cloud.points) < 10:
         raise InputError(
@@ -72,15 +99,45 @@ def cloud_of(arrays: JobArrays, request: CompleteRequest, rng: np.random.Generat
             f"It has {len(cloud.points)} different points; at least 10 are needed, and hundreds to get a good result.",
             "Give a denser scan.",
         )
-    noise = estimate_noise(cloud.points, rng)
+    noise = estimate_noise(cloud.points, rng) if request.noise is None else request.noise
+    about["noise"] = "estimated" if request.noise is None else "given"
     normals_ = cloud.normals
+    about["normals"] = "none" if normals_ is None else "given"
     if viewpoint is not None:
         if normals_ is None:
             normals_ = estimate_normals(cloud.points, 16, viewpoint)
+            about["normals"] = "estimated"
         else:  # towards the viewpoint: it saw them
             facing = ((viewpoint - cloud.points) * normals_).sum(1, keepdims=True)
             normals_ = np.where(facing < 0, -normals_, normals_)
-    return PointCloud(cloud.points, normals_, viewpoint), noise
+    elif normals_ is not None and orientation_agreement(cloud.points, normals_) < 0.9:
+        normals_ = None
+        about["normals"] = "without a consistent side, not used"
+    return Scan(PointCloud(cloud.points, normals_, viewpoint), noise, about)
+
+
+def _few(cloud: PointCloud, rng: np.random.Generator) -> PointCloud:
+    """At most RAW_POINTS, at random: what stays is as dense here and as sparse there as before, which tells strays."""
+    count = len(cloud.points)
+    if count <= RAW_POINTS:
+        return cloud
+    return _only(cloud, np.sort(rng.choice(count, RAW_POINTS, replace=False, shuffle=False)))
+
+
+def _only(cloud: PointCloud, which: NDArray[Any]) -> PointCloud:
+    return PointCloud(cloud.points[which], None if cloud.normals is None else cloud.normals[which], cloud.viewpoint)
+
+
+def _without_ground(cloud: PointCloud, up: str, about: dict[str, Any], strays: bool) -> PointCloud:
+    standing = Similarity(rotation=up_rotation(up)).apply(cloud.points)
+    ground = find_ground(standing)
+    if ground is None:
+        return cloud
+    kept = _only(cloud, ~(ground.on | ground.below))
+    if strays:  # what is left of the floor's noise lies about in crumbs
+        kept = _only(kept, ~stray_points(kept.points))
+    about["ground"] = {"points": len(cloud.points) - len(kept.points), "height": ground.height}
+    return kept
 
 
 def _moved(cloud: PointCloud, transform: Similarity) -> PointCloud:
@@ -156,7 +213,7 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
     # Far from the origin float32 has no digits left for the shape: work about the input's own centre.
     if len(arrays.points) == 0:
         raise InputError("no_points", "The input is empty.", "It holds no points.", "Give a scan with points.")
-    centre = np.median(arrays.points.astype(np.float64), axis=0)
+    centre = np.median(arrays.points[:: max(1, len(arrays.points) // RAW_POINTS)].astype(np.float64), axis=0)
     local = Similarity(translation=-centre)
     viewpoint = None
     if request.viewpoint is not None:
@@ -166,8 +223,15 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
     if request.pose is not None:
         moved = local.matrix() @ np.array(request.pose, np.float64).reshape(4, 4)
         request = replace(request, pose=tuple(moved.ravel().tolist()))
-    near = JobArrays((arrays.points.astype(np.float64) - centre).astype(np.float32), arrays.normals, arrays.faces)
-    cloud, noise = cloud_of(near, replace(request, viewpoint=viewpoint), rng)
+    near = arrays
+    if arrays.faces is None or not len(arrays.faces):  # before they are copied
+        few = _few(PointCloud(arrays.points, arrays.normals), rng)
+        near = JobArrays(few.points, few.normals)
+    near = JobArrays((near.points.astype(np.float64) - centre).astype(np.float32), near.normals, near.faces)
+    scan = scan_of(near, replace(request, viewpoint=viewpoint), rng)
+    cloud, noise = scan.cloud, scan.noise
+    if scan.about["ground"] is not None:  # along the up axis, in the input's own frame again
+        scan.about["ground"]["height"] += float((up_rotation(request.up) @ centre)[2])
     lap("prepare")
 
     settings = CompletionSettings(seed=request.seed)
@@ -190,12 +254,16 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
             f"Only {within:.0%} of the points are within the canonical box of side 1.1 about the origin.",
             "Use the alignment 'scale', or bring the shape to the canonical frame (centre 0, longest side 1).",
         )
+    if viewpoint is None and canonical.normals is not None:
+        canonical, scan.about["normals"] = _outward(prior, canonical)
+    class_effect = _check_class(prior, request.class_name)
     lap("align")
 
     def preview(mesh: Mesh, resolution: int) -> None:
         callbacks.on_preview(Preview(mesh_to_scene(mesh, to_scene), resolution, report_progress.hypothesis))
 
     evaluations = 0
+    device_peak: int | None = None
     completions: list[tuple[Completion, Mesh]] = []
     for k in range(request.hypotheses):
         report_progress.hypothesis = k
@@ -214,10 +282,11 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
         completion = complete_canonical(
             prior,
             canonical,
-            replace(settings, seed=request.seed + 1000 * k, temperature=0.0 if k == 0 else 1.5),
+            replace(settings, seed=request.seed + 1000 * k, temperature=0.0 if k == 0 else 1.0),
             on_stage=lambda stage, fraction: report_progress(stage, 0.05 + 0.6 * fraction),
             on_first=first_look,
             should_stop=callbacks.should_stop,
+            vary=variation(prior, k, request.seed, request.class_name, pose.classes),
         )
         lap("optimise")
 
@@ -236,15 +305,26 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
             with_normals=True,
         )
         evaluations += completion.evaluations + extraction.evaluations
-        mesh = clean_mesh(extraction.mesh)
+        if extraction.peak_bytes is not None:
+            device_peak = max(device_peak or 0, extraction.peak_bytes)
+        mesh = clean_mesh(extraction.mesh, observed=canonical.points)
         if not any(_same(mesh, other) for _, other in completions):
             completions.append((completion, mesh))
         lap("extract")
 
+    signals = measure(prior, canonical, pose.classes, settings.noise)
+    lap("confidence")
+    # The encoder's own answer stays the first but where another explains the scan clearly better.
     completions.sort(key=lambda pair: pair[0].score)
     meshes, rows = [], []
+    codes: list[ShapeCode | None] = []
+    clouds = [_samples(mesh) for _, mesh in completions]
     sample = cloud.points if in_frame else local.inverse().apply(cloud.points)
     for completion, mesh in completions:
+        if prior.latent is not None:  # of the whole, so that it decodes without this evidence
+            codes.append(ShapeCode(encode_mesh(prior, mesh).cpu().numpy(), to_scene.matrix()))
+        if request.max_faces:
+            mesh = _decimated(mesh, request.max_faces, completion.signed_distance, device)
         placed = mesh_to_scene(mesh, to_scene)
         distances = distances_to_surface(placed, sample)
         meshes.append(placed)
@@ -253,30 +333,47 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
             "data": completion.data,
             "empty": completion.empty,
             "latent": completion.latent,
-            "residual": {"median": float(np.median(distances)), "p95": float(np.percentile(distances, 95))},
+            "residual": _residual(distances, to_scene.scale),
             "vertices": len(placed.vertices),
             "faces": len(placed.faces),
             "watertight": is_watertight(placed),
+            "loose_edges": loose_edges(placed),
         })
     lap("measure")
+    calibration = calibration_of(prior)
+    warnings = []
+    if signals is not None and confidence(signals, calibration) < calibration.threshold:
+        warnings.append(_not_known(prior, pose.classes))
     report: dict[str, Any] = {
         "kind": "complete",
         "prior": {"name": prior.name, "version": prior.card["version"], "sha256": prior.sha256},
         "seed": request.seed,
         "settings": {
             "align": request.align, "up": request.up, "resolution": request.resolution,
-            "hypotheses": request.hypotheses, "viewpoint": request.viewpoint,
+            "hypotheses": request.hypotheses, "viewpoint": request.viewpoint, "class_name": request.class_name,
+            "noise": request.noise, "ground": request.ground, "max_faces": request.max_faces,
         },
         "input_points": {"given": len(arrays.points), "used": len(cloud.points), "normals": arrays.normals is not None},
         "noise": noise,
+        "evidence": scan.about,
         "alignment": {
             "mode": request.align, "found_by": found_by, "scale": to_scene.scale, "matrix": to_scene.matrix().tolist(),
         },
         "classes": dict(sorted(pose.classes.items(), key=lambda item: -item[1])[:3]),
+        "class": {"asked": request.class_name, "effect": class_effect},
+        "confidence": None if signals is None else {
+            "value": confidence(signals, calibration), "threshold": calibration.threshold, "signals": asdict(signals),
+        },
         "residual": rows[0]["residual"],
+        "diversity": {
+            "total_mutual_difference": total_mutual_difference(clouds),
+            "unidirectional_hausdorff": unidirectional_hausdorff(_inside(canonical.points), clouds),
+        },
+        "warnings": warnings,
         "hypotheses": rows,
         "timings": times,
         "evaluations": evaluations,
+        "peak_memory": {"process": peak_memory(), "device": device_peak},
         "device": describe_device(device),
         "versions": {
             "shapewright": __version__, "torch": torch.__version__, "numpy": np.__version__,
@@ -284,7 +381,7 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
         },
     }
     callbacks.on_progress(Progress("Done", 1.0, 0.0))
-    return JobResult(meshes, report)
+    return JobResult(meshes, report, codes)
 
 
 def _same(mesh: Mesh, other: Mesh) -> bool:
@@ -293,3 +390,75 @@ def _same(mesh: Mesh, other: Mesh) -> bool:
     return (
         float(np.mean(cKDTree(b).query(a)[0])) < SAME_SHAPE and float(np.mean(cKDTree(a).query(b)[0])) < SAME_SHAPE
     )
+
+
+def _samples(mesh: Mesh) -> FloatArray:
+    return sample_surface(mesh, 4000, np.random.default_rng(0))[0]
+
+
+def _inside(points: FloatArray) -> FloatArray:
+    """Points within the canonical box: beyond it there can be no surface."""
+    within: FloatArray = points[(np.abs(points) < ev.BOUND).all(1)]
+    return within
+
+
+def _residual(distances: NDArray[np.float64], scale: float) -> dict[str, float]:
+    """In the input's unit; relative: the median as a fraction of the whole's size."""
+    median = float(np.median(distances))
+    return {"median": median, "p95": float(np.percentile(distances, 95)), "relative": median / scale}
+
+
+def _decimated(mesh: Mesh, faces: int, field: Field, device: torch.device) -> Mesh:
+    """At most `faces` triangles, closed if the mesh was, with normals from the field's gradient."""
+    small = decimate(mesh, faces)
+    if small is mesh:
+        return mesh
+    step = 0.5 * float(np.ptp(mesh.vertices, axis=0).max()) / 128
+    return Mesh(small.vertices, small.faces, field_normals(field, small.vertices, step, device=device))
+
+
+def _outward(prior: Prior, cloud: PointCloud) -> tuple[PointCloud, str]:
+    """A cloud in the canonical frame whose normals agree with one another, turned outward by what the encoder takes for
+    the inside; without them where it cannot tell."""
+    assert cloud.normals is not None
+    some = np.random.default_rng(0).permutation(len(cloud.points))[:2048]
+    points = torch.as_tensor(cloud.points[some], dtype=torch.float32, device=prior.device)
+    normals = torch.as_tensor(cloud.normals[some], dtype=torch.float32, device=prior.device)
+    with torch.no_grad():
+        encoded = prior.field.encode(ev.cloud_evidence(points, None, prior.field.resolution))
+        features = prior.field.decode(encoded.mean, encoded.skip16, encoded.skip32)
+        ahead, behind = (prior.field.query(features, (points + s * 0.015 * normals)[None])[0] for s in (1, -1))
+    share = float((ahead > behind).float().mean())
+    if share > 0.65:
+        return cloud, "given"
+    if share < 0.35:
+        return PointCloud(cloud.points, -cloud.normals, cloud.viewpoint), "given, turned outward"
+    return PointCloud(cloud.points, None, cloud.viewpoint), "of unknown side, not used"
+
+
+def _check_class(prior: Prior, name: str) -> str:
+    """What choosing a class does with this prior, for the report. Raises InputError for one it does not know."""
+    if not name:
+        return "found automatically"
+    if name not in prior.classes:
+        raise InputError(
+            "class_unknown",
+            f"There is no class called {name} in this prior.",
+            f"It knows: {', '.join(prior.classes)}.",
+            "Choose one of them, or none to have it found.",
+        )
+    if prior.latent is None:
+        return "none: this prior was trained without a distribution of codes by class"
+    return "what was not seen leans towards the codes of this class"
+
+
+def _not_known(prior: Prior, classes: dict[str, float]) -> dict[str, str]:
+    kinds = ", ".join(prior.classes)
+    likeliest = max(classes, key=lambda name: classes[name], default="")
+    return {
+        "code": "prior_does_not_know",
+        "what": "The result may be made up.",
+        "why": f"The prior '{prior.name}' does not explain this scan well: it knows {kinds}"
+        + (f", and took it for a {likeliest}." if likeliest else "."),
+        "remedy": "Use Fit Shape, which follows the points alone, or choose a prior trained on such shapes.",
+    }
