@@ -6,7 +6,7 @@ import os
 # times slower; threads that sleep cost an idle one nothing that can be measured.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 PROTOCOL_VERSION = "1.0"
 """Version of the wire (``/v1``): a client refuses an engine whose major number differs from its own."""
