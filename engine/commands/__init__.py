@@ -5,6 +5,6 @@ A module has `add(commands, common)`: it adds its parsers (parents=[common]) and
 
 from types import ModuleType
 
-from . import generate
+from . import fit, generate, gradient
 
-MODULES: tuple[ModuleType, ...] = (generate,)
+MODULES: tuple[ModuleType, ...] = (fit, generate, gradient)

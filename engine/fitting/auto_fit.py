@@ -6,12 +6,12 @@
 2. *Signed distance in a band* about that surface, on the same lattice and then on finer ones as far as the cloud has
    detail for them: the minimum of
 
-       sum_i w_i [ (f(p_i) / h)^2 + g |grad f(p_i) - n_i|^2 ] + b sum_nodes (h lap f)^2 + d sum_nodes ((f - f0) / h)^2
+       sum_i w_i [ (f(p_i) / h)^2 + g |grad f(p_i) - n_i|^2 ] + b sum_nodes h^2 |H f|^2 + d sum_nodes ((f - f0) / h)^2
 
-   (smooth signed distance, Calakli and Taubin 2011, eq. 4, here with the Laplacian for the Hessian), f trilinear, by
-   preconditioned conjugate gradients. b, which makes the surface smooth, follows from the noise: it is the ratio of
-   the points' variance to that of the Laplacian of an everyday surface. f0, the coarser solution, only matters in holes.
-   Points that fit badly lose their weight (Geman and McClure) before the finer levels.
+   (smooth signed distance, Calakli and Taubin 2011, eq. 4; H the Hessian), f trilinear, by preconditioned
+   conjugate gradients. b, which makes the surface smooth, follows from the noise: it is the ratio of
+   the points' variance to that of the second differences of an everyday surface. f0, the coarser solution, matters in
+   holes only. Points that fit badly lose their weight (Geman and McClure) before the finer levels.
 """
 
 from __future__ import annotations
@@ -41,8 +41,7 @@ BLOCK = 4
 """Cells along a block of a fine lattice."""
 
 _CURVATURE = 245.0
-"""Variance of h lap f over that of h^4, summed over the layers of nodes about one surface cell: surfaces whose mean
-curvature is about 7 (radius one seventh of the longest side)."""
+"""Mean of |H f|^2 summed over the five or so layers of nodes about one surface cell: surfaces whose curvature is about 7 (radius one seventh of the longest side)."""
 
 _BASE_CELLS = 128
 
@@ -376,8 +375,8 @@ def _solve(
     wanted = np.concatenate([
         np.zeros(count, np.float32), *(normals[:, axis] * root[:, 0] * math.sqrt(normal_weight) for axis in range(3))
     ]).astype(np.float32)  # fmt: skip
-    laplacian = _laplacian(nodes, side) * np.float32(math.sqrt(bending))
-    matrix = sp.vstack([data, laplacian], format="csr")
+    bend = _second_differences(nodes, side) * np.float32(math.sqrt(bending))
+    matrix = sp.vstack([data, bend], format="csr")
     turned = matrix.T.tocsr()
     # In units of a step: x = f / step.
     x = start / step
@@ -407,21 +406,42 @@ def _solve(
     return np.asarray(x * step, np.float32)
 
 
-def _laplacian(nodes: Int64, side: int) -> Any:
-    """Rows (f left - 2 f + f right) summed over the axes, for nodes whose six neighbours are among `nodes`."""
-    neighbours = []
-    present = np.ones(len(nodes), bool)
-    for jump in (side * side, side, 1):
-        for sign in (-1, 1):
-            number = nodes + sign * jump
-            at = np.searchsorted(nodes, number).clip(max=len(nodes) - 1)
-            present &= nodes[at] == number
-            neighbours.append(at)
-    rows = np.flatnonzero(present)
-    columns = np.stack([rows, *(at[rows] for at in neighbours)], 1)
-    values = np.tile(np.array([-6, 1, 1, 1, 1, 1, 1], np.float32), (len(rows), 1))
-    start = np.arange(0, 7 * len(rows) + 1, 7)
-    return sp.csr_matrix((values.ravel(), columns.ravel(), start), shape=(len(rows), len(nodes)))
+def _second_differences(nodes: Int64, side: int) -> Any:
+    """Rows (f left - 2 f + f right) along each axis, and mixed ones over each square of four nodes times the root of 2,
+    as far as their nodes are among `nodes`: together the square of the Hessian. The Laplacian alone would not do: beyond
+    the points a harmonic function may swing as it likes."""
+    count = len(nodes)
+
+    def at(jump: int) -> tuple[Int64, NDArray[np.bool_]]:
+        number = nodes + jump
+        place = np.searchsorted(nodes, number).clip(max=count - 1)
+        return place, nodes[place] == number
+
+    jumps = (side * side, side, 1)
+    here = np.arange(count)
+    next_ = [at(jump) for jump in jumps]
+    rows, columns, values, total = [], [], [], 0
+
+    def add(present: NDArray[np.bool_], places: list[Int64], weights: tuple[float, ...]) -> None:
+        nonlocal total
+        chosen = np.flatnonzero(present)
+        columns.append(np.stack([place[chosen] for place in places], 1).ravel())
+        values.append(np.tile(np.array(weights, np.float32), len(chosen)))
+        rows.append(np.repeat(np.arange(total, total + len(chosen)), len(places)))
+        total += len(chosen)
+
+    for axis, jump in enumerate(jumps):
+        before, there = at(-jump)
+        after, also = next_[axis]
+        add(there & also, [before, here, after], (1.0, -2.0, 1.0))
+    root = math.sqrt(2.0)
+    for first, second in ((0, 1), (0, 2), (1, 2)):
+        (a, has_a), (b, has_b) = next_[first], next_[second]
+        both, has_both = at(jumps[first] + jumps[second])
+        add(has_a & has_b & has_both, [here, a, b, both], (root, -root, -root, root))
+    return sp.csr_matrix(
+        (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))), shape=(total, count)
+    )
 
 
 def _blocks(nodes: Int64, values: Float32, cells: int, before: GridField) -> tuple[Tensor, Tensor]:

@@ -1,10 +1,11 @@
 """Which way is out: noise and spacing of a cloud, its normals' lines, and their signs.
 
 Signs come from the winding number. A closed surface with area-weighted outward normals generates, by one Poisson
-equation, a field that is 0 outside and -1 inside; the gradient of that field at the points is again those normals. Wrong
-signs do not reproduce themselves. So normals are replaced by the field's gradient, again and again, from a smooth
-field to a sharp one (the iteration of iPSR, Hou et al. 2022, and of WNNC, Lin et al. 2024). The Poisson equation is
-solved by FFT on a regular grid, some milliseconds each time.
+equation, a field that is 0 outside and -1 inside; its gradient at the points is again those normals. Wrong signs do not
+reproduce themselves. So normals are replaced by the field's gradient, again and again (the iteration of iPSR, Hou et
+al. 2022, and of WNNC, Lin et al. 2024). The Poisson equation is solved by FFT on a regular grid, some milliseconds each
+time. The iteration keeps what it is given where that is nearly right, and finds sheets with a doubled jump where it is
+not; so the first guess decides. It comes from a potential that surrounds the shape and that the points absorb.
 """
 
 from __future__ import annotations
@@ -254,42 +255,110 @@ def _winding_normals(
     if start is not None:
         normals = torch.as_tensor(start, dtype=torch.float32, device=device)
     else:
-        # Out is where there are fewer points: the gradient of the blurred density, at two scales.
-        grid = PoissonGrid(32, device)
-        corners = grid.corners(p)
-        density = torch.zeros(grid.side**3, device=device)
-        density.index_add_(0, corners[0].ravel(), (corners[1] * a).ravel())
-        transform = torch.fft.rfftn(density.view((grid.side,) * 3))
-        normals = torch.zeros_like(p)
-        for blur in (1.5, 4.5):
-            normals -= _unit(grid.gradient_at(transform, corners, blur))
-        normals = _unit(normals)
-    # (cells, rounds, first and last blur in steps, how far the lines rule)
-    plan = [(min(48, finest), 16, 3.0, 0.7, 0.3), (min(96, finest), 12, 1.5, 0.4, 0.8), (finest, 6, 0.7, 0.2, 1.0)]
-    if start is not None:
-        plan = [(min(64, finest), 6, 1.0, 0.5, 0.8), (finest, 4, 0.7, 0.2, 1.0)]
-    for cells, rounds, first, last, rule in plan:
-        grid = PoissonGrid(cells, device)
-        corners = grid.corners(p)
-        widths = widths_of(a[:, 0], grid.step)
-        for k in range(rounds):
-            if should_stop():
-                raise Cancelled
-            blur = first * (last / first) ** (k / max(rounds - 1, 1))
-            transform = grid.field(corners, normals * a, widths)
-            gradient = _unit(grid.gradient_at(transform, corners, blur))
-            along = (gradient * line).sum(1, keepdim=True) * line
-            normals = _unit((1 - rule) * gradient + rule * along) if k < rounds - 1 or cells < finest else along
-            normals = torch.where(torch.isfinite(normals), normals, line)
+        normals = _away_from_shelter(p, line, a, finest, should_stop)
+        guess = _voted(points, lines, (normals * line).sum(1).cpu().numpy())
+        normals = line * torch.as_tensor(guess, dtype=torch.float32, device=device)[:, None]
+    grid = PoissonGrid(finest, device)
+    corners = grid.corners(p)
+    widths = widths_of(a[:, 0], grid.step)
+    for blur in (1.0, 0.8, 0.6, 0.4, 0.3, 0.2):
+        if should_stop():
+            raise Cancelled
+        gradient = _unit(grid.gradient_at(grid.field(corners, normals * a, widths), corners, blur))
+        along = (gradient * line).sum(1, keepdim=True) * line
+        normals = _unit(0.2 * gradient + 0.8 * along)
+    signs = _voted(points, lines, (normals * line).sum(1).cpu().numpy())
+    normals = line * torch.as_tensor(signs, dtype=torch.float32, device=device)[:, None]
     normals = torch.where((normals * line).sum(1, keepdim=True) < 0, -line, line)
     normals = _turned_outwards(p, normals, a, min(64, finest), device)
     return normals.cpu().numpy()
 
 
+def _away_from_shelter(
+    p: Tensor, line: Tensor, a: Tensor, finest: int, should_stop: Callable[[], bool]
+) -> Tensor:
+    """(N, 3) along the lines, to the side that is less sheltered: where the potential grows that is 1 on the box and
+    that the points absorb, -lap u + s u = 0. Through holes it falls off quickly, but within deep hollows too, so the
+    gradient of its logarithm is what counts. Conjugate gradients, coarse to fine. Length: how sure, about 0..1."""
+    u: Tensor | None = None
+    for cells in [c for c in (32, 64, 96, 128, 192) if c <= finest] or [finest]:
+        grid = PoissonGrid(cells, p.device, padding=0.1)
+        corners = grid.corners(p)
+        shape = (grid.side,) * 3
+        density = torch.zeros(grid.side**3, device=p.device)
+        density.index_add_(0, corners[0].ravel(), (corners[1] * a).ravel())
+        if u is None:
+            u = torch.ones(shape, device=p.device)
+        else:
+            u = torch.nn.functional.interpolate(u[None, None], size=shape, mode="trilinear", align_corners=True)[0, 0]
+        u = _absorbed(u, 8.0 * density.view(shape) / grid.step**2, should_stop)
+    assert u is not None
+    floor = 1e-6  # the solver's own error
+    gradient = torch.stack([grid.at(part, corners) for part in torch.gradient((u.clamp(min=0) + floor).log())], 1)
+    along = (gradient * line).sum(1, keepdim=True)
+    return along.clamp(-1, 1) * line
+
+
+def _absorbed(u: Tensor, sink: Tensor, should_stop: Callable[[], bool], rounds: int = 240) -> Tensor:
+    """-lap u + sink u = 0, u = 1 around the grid, in units of the step: Jacobi-preconditioned conjugate gradients."""
+
+    def image(x: Tensor) -> Tensor:
+        y = (6 + sink) * x
+        for axis in range(3):
+            n = x.shape[axis] - 1
+            y.narrow(axis, 1, n).sub_(x.narrow(axis, 0, n))
+            y.narrow(axis, 0, n).sub_(x.narrow(axis, 1, n))
+        return y
+
+    right = torch.zeros_like(u)
+    for axis in range(3):
+        right.select(axis, 0).add_(1)
+        right.select(axis, -1).add_(1)
+    inverse = 1 / (6 + sink)
+    left = right - image(u)
+    z = inverse * left
+    direction = z.clone()
+    size = float((left * z).sum())
+    enough = 1e-13 * float((right * right * inverse).sum())
+    for k in range(rounds):
+        if size <= enough:
+            break
+        if k % 8 == 0 and should_stop():
+            raise Cancelled
+        moved = image(direction)
+        alpha = size / float((direction * moved).sum())
+        u = u + alpha * direction
+        left = left - alpha * moved
+        z = inverse * left
+        new = float((left * z).sum())
+        direction = z + (new / size) * direction
+        size = new
+    return u
+
+
+def _voted(points: FloatArray, lines: FloatArray, sure: NDArray[Any], rounds: int = 30) -> Float64Array:
+    """(N,) signs of the lines that neighbours with like lines agree on. sure: (N,) signed, each point's own vote."""
+    k = min(11, len(points))
+    near = cKDTree(points).query(points, k)[1][:, 1:]
+    alike = np.einsum("nki,ni->nk", lines[near], lines).astype(np.float64)
+    # Only where both lie in one another's plane: across a thin wall the lines are alike, and the signs are not.
+    between = points[near] - points[:, None]
+    length = np.maximum(np.linalg.norm(between, axis=2), 1e-12)
+    rise = np.abs(np.einsum("nki,ni->nk", between, lines)) + np.abs(np.einsum("nki,nki->nk", between, lines[near]))
+    alike *= np.clip(1.0 - rise / length, 0.0, 1.0) * np.abs(alike)
+    own = np.clip(np.asarray(sure, np.float64), -1.0, 1.0)
+    weight = np.abs(alike).sum(1) + 0.2
+    votes = own.copy()
+    for _ in range(rounds):
+        votes = (0.2 * own + (alike * np.clip(votes[near], -1, 1)).sum(1)) / weight
+        votes /= max(float(np.abs(votes).mean()), 1e-12)
+    return np.where(votes < 0, -1.0, 1.0)
+
+
 def _turned_outwards(p: Tensor, normals: Tensor, a: Tensor, cells: int, device: torch.device) -> Tensor:
     """Each connected part with its own sign: outwards where it lies outside the others, inwards where within them."""
     grid = PoissonGrid(cells, device)
-    nodes, weights = corners = grid.corners(p)
+    nodes, _ = corners = grid.corners(p)
     widths = widths_of(a[:, 0], grid.step)
     filled = np.zeros(grid.side**3, bool)
     filled[nodes.cpu().numpy().ravel()] = True

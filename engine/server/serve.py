@@ -61,6 +61,7 @@ def serve(options: ServeOptions) -> int:
     _watch_parent(options, leave)
 
     data_dir = (options.data_dir or default_data_dir()).absolute()
+    os.environ["SHAPEWRIGHT_DATA_DIR"] = str(data_dir)  # the worker keeps fitted fields there too
     listening = _bind(options.host, options.port)
     port = int(listening.getsockname()[1])
     try:

@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import shutil
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,20 +19,9 @@ from typing import Any
 
 import psutil
 
+from ..folders import default_data_dir as default_data_dir
+
 log = logging.getLogger(__name__)
-
-
-def default_data_dir() -> Path:
-    """The user's cache folder for this program, by the platform's custom."""
-    override = os.environ.get("SHAPEWRIGHT_DATA_DIR")
-    if override:
-        return Path(override)
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-        return base / "Shapewright" / "engine"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "Shapewright"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shapewright"
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -1,0 +1,98 @@
+"""`fit`: a surface from raw points or triangle soup, from the command line."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..device import DEVICES
+from ..errors import InputError
+from ..jobs.types import FIT_METHODS
+
+
+def add(commands: Any, common: argparse.ArgumentParser) -> None:
+    fit = commands.add_parser(
+        "fit", parents=[common], help="a surface from raw points or triangle soup, without a prior",
+        description="A clean closed surface from points with or without normals, a mesh with holes or a triangle "
+        "soup, in the input's place and scale, by no prior.",
+    )  # fmt: skip
+    fit.add_argument("input", type=Path, nargs="?", metavar="INPUT", help="PLY, OBJ, STL, OFF, GLB, XYZ, NPY or NPZ")
+    fit.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help=".ply, .obj, .glb or .stl")
+    fit.add_argument("--method", choices=FIT_METHODS, default="auto", help="default: auto; the others train a network")
+    fit.add_argument("--resolution", type=int, default=128, metavar="N", help="detail: cells a side (16 to 512)")
+    fit.add_argument("--smoothness", type=float, default=0.5, metavar="S", help="0 every point .. 1 very smooth (0.5)")
+    fit.add_argument("--normals", choices=("auto", "given", "none"), default="auto", help="the input's: auto = checked")
+    fit.add_argument("--viewpoint", metavar="X,Y,Z", help="where the sensor stood, in the input's frame")
+    fit.add_argument("--noise", type=float, metavar="S", help="standard deviation of the points (default: estimated)")
+    fit.add_argument("--open", action="store_true", help="leave holes open: cut off what no points are near to")
+    fit.add_argument("--iterations", type=int, metavar="N", help="of methods that train (default: the method's own)")
+    fit.add_argument("--reuse", default="", metavar="ID", help="extract an earlier fit's field again, without INPUT")
+    fit.add_argument("--device", choices=DEVICES, default="auto", help="default: auto")
+    fit.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
+    fit.set_defaults(run=_fit)
+
+
+def _fit(options: argparse.Namespace) -> int:
+    from ..cli import DONE, _check_output, _parse_viewpoint, _ProgressLine, _stop_on_interrupt
+    from ..geometry.io import load_input, write_mesh
+    from ..jobs.run import run_job
+    from ..jobs.types import FitRequest, JobArrays, JobCallbacks
+    from ..jobs.wire import parse_request, plain
+
+    began = time.perf_counter()
+    if (options.input is None) == (not options.reuse):
+        raise InputError(
+            "usage",
+            "shapewright fit: the command cannot be understood.",
+            "It needs either an INPUT, or --reuse with the id of an earlier fit.",
+            "Run 'shapewright fit --help'.",
+        )
+    request = parse_request({
+        "kind": "fit", "method": options.method, "resolution": options.resolution, "smoothness": options.smoothness,
+        "normals": options.normals, "viewpoint": _parse_viewpoint(options.viewpoint), "noise": options.noise,
+        "open_boundaries": options.open, "iterations": options.iterations, "reuse": options.reuse,
+        "seed": options.seed, "device": options.device, "name": options.input.stem[:256] if options.input else "",
+    })  # fmt: skip
+    assert isinstance(request, FitRequest)
+    _check_output(options.output, options.input or Path())
+    arrays = None
+    if options.input is not None:
+        points, normals, faces, viewpoint = load_input(options.input)
+        if request.viewpoint is None and viewpoint is not None:
+            x, y, z = (float(v) for v in viewpoint)
+            request = dataclasses.replace(request, viewpoint=(x, y, z))
+        arrays = JobArrays(points, normals, faces)
+    loaded = time.perf_counter()
+
+    show = _ProgressLine()
+    with _stop_on_interrupt() as should_stop:
+        result = run_job(request, arrays, JobCallbacks(show, should_stop=should_stop))
+    show.end()
+
+    ran = time.perf_counter()
+    write_mesh(options.output, result.meshes[0])
+    report: dict[str, Any] = plain(result.report)
+    report["timings"] |= {"read_input": loaded - began, "write_output": time.perf_counter() - ran}
+    report["timings"]["total"] = time.perf_counter() - began
+    report["input"] = None if options.input is None else str(options.input.absolute())
+    report["outputs"] = [str(options.output.absolute())]
+    report["request"] = plain(dataclasses.asdict(request))
+    report.setdefault("versions", {}).setdefault("shapewright", __version__)
+    if options.json:
+        print(json.dumps(report))
+        return DONE
+    print(f"Wrote {report['outputs'][0]}")
+    print(f"{report['faces']:,} triangles, {'closed' if report['watertight'] else 'open'}, method {report['method']}")
+    median, p95 = report["residual"]["median"], report["residual"]["p95"]
+    print(f"Distance of the input to the surface: median {median:.4g}, 95 % {p95:.4g}")
+    for warning in report["warnings"]:
+        print(f"{warning['what']} {warning['why']} {warning['remedy']}")
+    if report["field_id"]:
+        print(f"Extract it again in another resolution: --reuse {report['field_id']}")
+    print(f"Took {report['timings']['total']:.1f} s")
+    return DONE
