@@ -1,11 +1,13 @@
-"""Completes every shape of a folder, in Blender without a window or in plain Python with the bpy module.
+"""Completes every shape of a folder, or fits a surface to each, in Blender without a window or in plain Python with the
+bpy module.
 
     blender -b --python scripts/batch_complete.py --python-exit-code 1 -- --input FOLDER --output FOLDER [options]
     python scripts/batch_complete.py --input FOLDER --output FOLDER [options]
 
-Every input (PLY, OBJ, STL, OFF, GLB, glTF, XYZ, NPY, NPZ) gets a mesh and a preview picture in the output folder and a
-line in report.jsonl there. A bad file is reported and skipped. Run it again and only what is missing, has failed, has
-changed or was asked for with other settings is done; --force does everything anew.
+--mode fit fits surfaces with no prior, as Fit Shape does; without it shapes are completed. Every input (PLY, OBJ, STL,
+OFF, GLB, glTF, XYZ, NPY, NPZ) gets a mesh and a preview picture in the output folder and a line in report.jsonl there.
+A bad file is reported and skipped. Run it again and only what is missing, has failed, has changed or was asked for with
+other settings is done; --force does everything anew.
 
 Exit status: 0 all done, 1 something failed, 2 bad usage, 130 stopped with Ctrl-C (what was done is kept).
 """
@@ -37,14 +39,17 @@ import looks
 import numpy as np
 from mathutils import Matrix, Vector
 
+from addon import fits as blender_fits
 from addon import scene as blender_scene
 from addon import session as blender_session
 from addon.engine_client import EngineProblem, MeshArrays
 from engine.errors import EngineError
 from engine.geometry.io import READABLE, load_input, write_mesh
 from engine.geometry.meshes import Mesh
+from engine.jobs.types import FIT_METHODS
 
 REPORT = "report.jsonl"
+DONE_AS = {"complete": "complete", "fit": "fitted"}
 FORMAT = 1  # of the fingerprint: raise it when the same settings would give another file
 
 
@@ -54,7 +59,7 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     inputs, ignored = find_inputs(options.input)
     if not inputs:
-        print(f"There is nothing to complete in {options.input}: no file ends in {', '.join(READABLE)}.")
+        print(f"There is nothing to {options.mode} in {options.input}: no file ends in {', '.join(READABLE)}.")
         return 2
     options.output.mkdir(parents=True, exist_ok=True)
     report = Report(options.output / REPORT)
@@ -70,7 +75,7 @@ def main(arguments: list[str]) -> int:
     failed = 0
     try:
         for number, path in enumerate(todo, 1):
-            row = complete_file(running, path, options.output / names[path.name], options)
+            row = run_file(running, path, options.output / names[path.name], options)
             row["fingerprint"] = wanted[path.name]
             report.add(row)
             failed += row["status"] != "done"
@@ -80,22 +85,35 @@ def main(arguments: list[str]) -> int:
         return 130
     finally:
         running.close()
-    print(f"{len(inputs) - failed} of {len(inputs)} are complete, {failed} failed. See {report.path}")
+    print(f"{len(inputs) - failed} of {len(inputs)} are {DONE_AS[options.mode]}, {failed} failed. See {report.path}")
     return 1 if failed else 0
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="batch_complete.py", description="Completes every shape of a folder.")
+    parser = argparse.ArgumentParser(
+        prog="batch_complete.py", description="Completes every shape of a folder, or fits a surface to each."
+    )
+    parser.add_argument(
+        "--mode", default="complete", choices=tuple(DONE_AS), help="fit: a surface with no prior; default: complete"
+    )
     parser.add_argument("--input", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--format", default="ply", choices=("ply", "obj", "stl", "glb"), help="default: ply")
-    parser.add_argument("--prior", default="household", metavar="NAME|PATH", help="default: household")
-    parser.add_argument("--align", default="scale", choices=("none", "scale", "similarity"), help="default: scale")
-    parser.add_argument("--up", default="+z", metavar="AXIS", choices=("+x", "-x", "+y", "-y", "+z", "-z"))
+    completing = parser.add_argument_group("to complete")
+    completing.add_argument("--prior", default="household", metavar="NAME|PATH", help="default: household")
+    completing.add_argument("--align", default="scale", choices=("none", "scale", "similarity"), help="default: scale")
+    completing.add_argument("--up", default="+z", metavar="AXIS", choices=("+x", "-x", "+y", "-y", "+z", "-z"))
     parser.add_argument(
         "--viewpoint", type=three_numbers, metavar="X,Y,Z", help="where the sensor stood, for all inputs"
     )
-    parser.add_argument("--hypotheses", type=int, default=1, metavar="K", help="default: 1")
+    completing.add_argument("--hypotheses", type=int, default=1, metavar="K", help="default: 1")
+    fitting = parser.add_argument_group("to fit")
+    fitting.add_argument("--method", default="auto", choices=FIT_METHODS, help="default: auto")
+    fitting.add_argument("--smoothness", type=float, default=0.5, metavar="S", help="0 to 1; default: 0.5")
+    fitting.add_argument("--normals", default="auto", choices=("auto", "given", "none"), help="default: auto")
+    fitting.add_argument("--noise", type=float, metavar="D", help="of the points, in their unit; default: estimated")
+    fitting.add_argument("--open-boundaries", action="store_true", help="leave holes open")
+    fitting.add_argument("--iterations", type=int, metavar="N", help="of methods that train a network")
     parser.add_argument("--resolution", type=int, default=128, metavar="N", help="default: 128")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps; default: auto")
@@ -158,7 +176,10 @@ def output_names(inputs: list[Path], extension: str) -> dict[str, str]:
 
 def fingerprint(path: Path, options: argparse.Namespace) -> str:
     """Of the file's content and everything that decides about its result."""
-    names = ("format", "prior", "align", "up", "viewpoint", "hypotheses", "resolution", "seed")
+    names: tuple[str, ...] = ("format", "prior", "align", "up", "viewpoint", "hypotheses", "resolution", "seed")
+    if options.mode == "fit":
+        own = ("method", "smoothness", "normals", "noise", "open_boundaries", "iterations")
+        names = ("mode", "format", "viewpoint", "resolution", "seed", *own)
     digest = hashlib.sha256(json.dumps([FORMAT, *[getattr(options, name) for name in names]]).encode())
     try:
         with path.open("rb") as file:
@@ -206,6 +227,7 @@ class Report:
 def describe(row: dict[str, Any]) -> str:
     if row["status"] == "done":
         note = f" (no preview: {row['preview_error']})" if row.get("preview_error") else ""
+        note += "".join(f" (warning: {warning.get('what')})" for warning in row["report"].get("warnings") or [])
         return f"{row['input']} -> {row['outputs'][0]} in {row['seconds']:.1f} s{note}"
     error = row["error"]
     return f"{row['input']} FAILED: {error['what']} {error['why']} {error['remedy']}"
@@ -214,10 +236,45 @@ def describe(row: dict[str, Any]) -> str:
 # ---------------------------------------------------------------------------------------------------------- one input
 
 
-def complete_file(
+def make_job(
+    path: Path, source: bpy.types.Object, viewpoint: Any, depsgraph: bpy.types.Depsgraph, options: argparse.Namespace
+) -> blender_session.Job:
+    """The same job as the operator's."""
+    common = {
+        "kind": options.mode,
+        "resolution": options.resolution,
+        "seed": options.seed,
+        "device": options.device,
+        "name": path.name[:256],
+    }
+    if options.mode == "fit":
+        scan = blender_fits.read_clouds([source], depsgraph, viewpoint)
+        request = {
+            "method": options.method,
+            "smoothness": options.smoothness,
+            "normals": options.normals,
+            "noise": options.noise,
+            "open_boundaries": options.open_boundaries,
+            "iterations": options.iterations,
+        }
+        writer, title = blender_fits.FitWriter(scan, [source]), f"Fit {path.name}"
+    else:
+        scan = blender_scene.read_scan(source, depsgraph, options.align, viewpoint)
+        request = {
+            "prior": options.prior,
+            "align": options.align,
+            "up": options.up,
+            "hypotheses": options.hypotheses,
+        }
+        writer, title = None, f"Complete {path.name}"
+    request = {**common, **request, "viewpoint": scan.viewpoint}
+    return blender_session.Job(title, request, scan, want_previews=False, undo=False, writer=writer)
+
+
+def run_file(
     running: blender_session.Session, path: Path, target: Path, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Completes one file; its row for the report. Only Ctrl-C gets out of here."""
+    """Completes or fits one file; its row for the report. Only Ctrl-C gets out of here."""
     began = time.monotonic()
     row: dict[str, Any] = {"input": path.name, "status": "failed", "outputs": [], "preview": None}
     stage = Stage()
@@ -225,20 +282,7 @@ def complete_file(
         source, viewpoint = load_into(stage, path)
         if options.viewpoint is not None:
             viewpoint = options.viewpoint
-        scan = blender_scene.read_scan(source, stage.depsgraph(), options.align, viewpoint)
-        request = {
-            "kind": "complete",
-            "prior": options.prior,
-            "align": options.align,
-            "up": options.up,
-            "viewpoint": scan.viewpoint,
-            "hypotheses": options.hypotheses,
-            "resolution": options.resolution,
-            "seed": options.seed,
-            "device": options.device,
-            "name": path.name[:256],
-        }
-        job = blender_session.Job(f"Complete {path.name}", request, scan, want_previews=False, undo=False)
+        job = make_job(path, source, viewpoint, stage.depsgraph(), options)
         running.wait(running.submit(job), options.timeout)
         running.dismiss(job)
         if job.state != blender_session.DONE:
@@ -261,7 +305,7 @@ def complete_file(
     except (OSError, MemoryError, RuntimeError, ValueError) as error:
         row["error"] = {
             "code": "batch_failed",
-            "what": f"{path.name} was not completed.",
+            "what": f"{path.name} was not {DONE_AS[options.mode]}.",
             "why": f"{type(error).__name__}: {error}.",
             "remedy": "Look at the engine's log in the output folder.",
         }

@@ -13,7 +13,7 @@ from typing import Any
 import bpy
 import numpy as np
 import pytest
-from stage import HERE, ROOT
+from stage import HERE, ROOT, add_points
 
 RNG = np.random.default_rng(2)
 POINTS = RNG.uniform((0, 0, 0), (1, 2, 3), (200, 3))
@@ -171,6 +171,40 @@ def test_further_hypotheses_are_written_too(run, folders):
     assert (folders[1] / "a_2.ply").is_file()
 
 
+def test_surfaces_are_fitted_too(run, folders, capsys):
+    source, output = folders
+    write_xyz(source / "a.xyz", FAR)
+    np.save(source / "b.npy", POINTS[:, None])  # no list of points
+    warning = {"code": "w", "what": "A thin sheet closed up.", "why": "w", "remedy": "r"}
+    fit = ("--mode", "fit", "--smoothness", "0.2", "--open-boundaries")
+    assert run(*fit, report={"method": "auto", "warnings": [warning]}) == 1
+    found = rows(output)
+    assert found["a.xyz"]["status"] == "done" and found["b.npy"]["status"] == "failed"
+    assert found["a.xyz"]["report"]["warnings"] == [warning]
+    vertices, faces = read_ply(output / "a.ply")
+    np.testing.assert_allclose(vertices.min(0), FAR.min(0), atol=1e-4)
+    said = capsys.readouterr().out
+    assert faces == 12 and "warning: A thin sheet closed up." in said and "1 of 2 are fitted, 1 failed" in said
+    (source / "b.npy").unlink()
+    assert run(*fit) == 0 and "1 done before, 0 to do" in capsys.readouterr().out
+    run(*fit, "--method", "siren")
+    assert "1 to do" in capsys.readouterr().out, "another method gives another surface"
+    run("--mode", "complete")
+    assert "1 to do" in capsys.readouterr().out
+
+
+def test_a_fit_asks_what_fit_shape_asks(batch, folders):
+    """The engine's own reader of requests, on what the script sends."""
+    from engine.jobs.types import FitRequest
+    from engine.jobs.wire import parse_request
+
+    paths = ["--input", str(folders[0]), "--output", str(folders[1])]
+    options = batch.parse([*paths, "--mode", "fit", "--noise", "0.5", "--viewpoint", "-1,2,3"])
+    source = add_points(POINTS)
+    job = batch.make_job(Path("a.xyz"), source, options.viewpoint, bpy.context.evaluated_depsgraph_get(), options)
+    assert parse_request(job.request) == FitRequest(noise=0.5, viewpoint=(-1.0, 2.0, 3.0), name="a.xyz")
+
+
 def test_the_open_scene_stays_as_it_was(run, folders):
     bpy.ops.mesh.primitive_cube_add()
     before = {kind: len(getattr(bpy.data, kind)) for kind in ("scenes", "objects", "meshes", "materials", "worlds")}
@@ -180,8 +214,10 @@ def test_the_open_scene_stays_as_it_was(run, folders):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--resolution"], ["--align", "sideways"], ["--viewpoint", "1,2"], ["--up", "w"]]
-)
+    "arguments",
+    [["--resolution"], ["--mode", "guess"], ["--method", "magic"], ["--align", "sideways"], ["--viewpoint", "1,2"],
+     ["--up", "w"]],
+)  # fmt: skip
 def test_bad_usage_is_status_2(run, folders, arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         run(*arguments)
