@@ -138,9 +138,10 @@ def _parser() -> argparse.ArgumentParser:
         "evaluate", parents=[common], help="measure completions of unseen shapes, or fits of known solids",
         description="completion: complete simulated one-view scans of held-out shapes and judge the answers beside "
         "baselines. reconstruction: fit surfaces to scans of known solids, beside screened Poisson and others. "
+        "generation: new shapes of the prior's latent distributions beside held-out ones, as sets. "
         "Writes report.json, report.md and contact_sheet.png; a run that was stopped goes on where it was.",
     )  # fmt: skip
-    evaluate.add_argument("what", choices=("completion", "reconstruction"), help="the protocol")
+    evaluate.add_argument("what", choices=("completion", "reconstruction", "generation"), help="the protocol")
     evaluate.add_argument(
         "--dataset", type=Path, metavar="FOLDER", help="a shape library; reconstruction has shapes of its own"
     )
@@ -162,6 +163,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--cases", metavar="A,B,...", help="of reconstruction (default: all)")
     evaluate.add_argument("--shapes", metavar="A,B,...", help="of reconstruction's own (default: all)")
     evaluate.add_argument("--iterations", type=_count, metavar="N", help="of reconstruction's trained methods")
+    evaluate.add_argument("--distributions", metavar="A,B,...", help="of generation (default: all the prior has)")
+    evaluate.add_argument("--temperature", type=float, default=0.9, metavar="T", help="of generation (default: 0.9)")
+    evaluate.add_argument("--emd-points", type=_count, default=512, metavar="N", help="of generation (default: 512)")
     evaluate.add_argument("--baselines", default="input,input + mirror,retrieval,poisson,mean shape", metavar="A,B,...")
     evaluate.add_argument(
         "--reference", metavar="NAME|PATH",
@@ -458,6 +462,12 @@ def _stop_on_interrupt() -> Any:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    if options.what == "generation":
+        from .commands.generate import evaluate as evaluate_generation
+
+        with _stop_on_interrupt() as should_stop:
+            evaluate_generation(options, should_stop)
+        return DONE
     if options.what == "reconstruction":
         from .commands.reconstruction import evaluate
 

@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -321,3 +322,53 @@ def _remark(row: dict[str, Any]) -> str:
     if "t" in row:
         return f" ({row['from'] + 1} to {row['to'] + 1}: {row['t']:.2f})"
     return ""
+
+
+# ---------------------------------------------------------------------------------------------------------- evaluation
+
+
+def evaluate(options: argparse.Namespace, should_stop: Callable[[], bool]) -> None:
+    """`shapewright evaluate generation`: the prior's latent distributions against a split of a shape library."""
+    import sys
+
+    from ..device import resolve_device
+    from ..evaluation.generation import latent_family, run_generation_evaluation
+    from ..generation.codes import latent_of
+    from ..priors.prior import load_prior
+    from ..training.library import load_library
+
+    if options.dataset is None:
+        raise InputError(
+            "usage", "There is nothing to compare with.", "--dataset is missing.", "Name the folder of a shape library."
+        )
+    device = resolve_device(options.device)
+    prior = load_prior(options.prior, str(device))
+    latent = latent_of(prior)
+    have = ["gaussian", "mixture"] + (["diffusion"] if latent.denoiser is not None else [])
+    wanted = [part.strip() for part in (options.distributions or ",".join(have)).split(",") if part.strip()]
+    classes = [part.strip() for part in (options.classes or ",".join(latent.classes)).split(",") if part.strip()]
+    for name in classes:
+        latent.label(name)
+    families = [
+        (name, *latent_family(prior, name, options.temperature, options.seed, options.resolution or 64))
+        for name in wanted
+    ]
+
+    def show(done: int, total: int, what: str) -> None:
+        print(f"{done}/{total} {what}", file=sys.stderr, flush=True)
+
+    report = run_generation_evaluation(
+        families,
+        load_library(options.dataset),
+        classes=classes,
+        split=options.split,
+        out_dir=options.out,
+        points=options.points or 2048,
+        emd_points=options.emd_points,
+        limit=options.limit,
+        seed=options.seed,
+        device=device,
+        on_progress=show,
+        should_stop=should_stop,
+    )
+    print(json.dumps(report) if options.json else (options.out / "report.md").read_text(encoding="utf-8"))

@@ -164,7 +164,7 @@ class Worker:
                 request = parse_request(message["request"])
                 arrays = _read_arrays(folder / f"{slide_id}.npz", request.kind)
                 result = jobs_run.run_job(request, arrays, JobCallbacks(should_stop=should_stop))
-                data = encode_mesh(result.meshes[0], result.codes[0])
+                data = encode_mesh(result.meshes[0], result.codes[0] if result.codes else None)
                 (folder / f"{slide_id}_mesh.npz").write_bytes(data)
                 answer["report"] = plain(result.report)
             except Cancelled:

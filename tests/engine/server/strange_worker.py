@@ -12,7 +12,7 @@ import numpy as np
 from engine.errors import Cancelled, InputError
 from engine.geometry.meshes import Mesh
 from engine.jobs import run as jobs_run
-from engine.jobs.types import JobResult, Preview, Progress
+from engine.jobs.types import FinishedMesh, JobResult, Preview, Progress, ShapeCode
 from engine.server import worker
 
 TRIANGLE = Mesh(np.eye(3, dtype=np.float32), np.array([[0, 1, 2]], np.int32))
@@ -46,6 +46,19 @@ def run_strange(request, arrays, callbacks):
                     raise Cancelled
                 callbacks.on_progress(Progress(f"Stage {i}", i / 300))
                 callbacks.on_preview(Preview(TRIANGLE, i + 8))
+        case "several":  # one after another, the last of them only at the end
+            code = ShapeCode(np.arange(8, dtype=np.float32).reshape(1, 2, 2, 2), np.diag([2.0, 2.0, 2.0, 1.0]))
+            for index in range(2):
+                callbacks.on_mesh(FinishedMesh(index, TRIANGLE, code, {"number": index + 5}))
+                while index == 1 and not os.path.exists(request.prior):
+                    if callbacks.should_stop():
+                        raise Cancelled
+                    time.sleep(0.01)
+            return JobResult([TRIANGLE] * 3, {}, [code, code, None])
+        case "patient":
+            while not callbacks.should_stop():
+                time.sleep(0.01)
+            raise Cancelled
     for _ in range(request.steps if request.kind == "selftest" else 1):
         if callbacks.should_stop():
             raise Cancelled
