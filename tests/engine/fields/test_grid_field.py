@@ -115,3 +115,27 @@ def test_pose_network_shapes_and_loss() -> None:
     for centre, size, turn in ((0.1, 0.0, 0.0), (0.0, 0.1, 0.0), (0.0, 0.0, 1.5)):
         wrong = pose_loss(guess, guess.centre.detach() + centre, guess.log_scale.detach() + size, yaw + turn, label)
         assert wrong.item() > right.item()
+
+
+def test_no_evidence_is_evidence_of_zeros() -> None:
+    """A code decodes alone to what it decodes to in training, where the evidence's features are dropped."""
+    field = GridField(code_channels=4, width=4, hidden=16, resolution=8)
+    with torch.no_grad():
+        for parameter in field.parameters():  # biases too, which a fresh network has at 0
+            parameter.normal_(0, 0.2)
+    encoded = field.encode(ev.whole_evidence(torch.rand(2, 100, 3) - 0.5, 8))
+    assert encoded.skip16 is not None and encoded.skip32 is not None
+    alone = field.decode(encoded.mean)
+    dropped = field.decode(encoded.mean, 0 * encoded.skip16, 0 * encoded.skip32)
+    assert torch.allclose(alone, dropped, atol=1e-5)
+    assert not torch.allclose(alone, field.decode(encoded.mean, encoded.skip16, encoded.skip32), atol=1e-3)
+
+
+def test_a_whole_surface_is_told_from_a_scan_from_nowhere() -> None:
+    points = torch.rand(1, 200, 3) - 0.5
+    whole = ev.whole_evidence(points, 8)
+    scan = ev.cloud_evidence(points[0], None, 8)
+    known = 2 * 11
+    assert bool((whole[:, known] == -1).all()) and bool((scan[:, known] == 0).all())
+    others = [k for k in range(ev.CHANNELS) if k != known]
+    assert torch.equal(whole[:, others], scan[:, others])

@@ -20,14 +20,16 @@ from torch import Tensor
 
 from engine import cli
 from engine.errors import Cancelled, InputError
+from engine.fields import evidence as ev
 from engine.fields.conditional import GridField
 from engine.geometry.clouds import PointCloud
 from engine.geometry.io import read_shape, write_cloud
 from engine.geometry.meshes import Mesh
 from engine.meshing import is_watertight
 from engine.priors.prior import load_prior
+from engine.training.batches import make_batch
 from engine.training.prior_training import parse_overrides
-from engine.training.train import PRESETS, Run, TrainingProgress, TrainingSettings, learning_rate, train
+from engine.training.train import PRESETS, Objective, Run, TrainingProgress, TrainingSettings, learning_rate, train
 
 ROOT = Path(__file__).parents[3]
 CPU = torch.device("cpu")
@@ -421,3 +423,26 @@ def test_overrides_become_settings() -> None:
     assert settings.steps == 7 and settings.compile is True and settings.arguments == {"width": 8}
     assert settings.learning_rate == 1.0 and isinstance(settings.learning_rate, float)
     assert parse_overrides([]) == {}
+
+
+def test_of_ambiguous_shapes_only_the_size_of_distances_counts(records: np.ndarray) -> None:
+    """Turned inside out, an ambiguous shape costs the same; one with a sure inside does not."""
+    field = GridField(code_channels=4, width=4, hidden=16, resolution=8)
+    objective = Objective(field, TINY)
+    batch = make_batch(records, np.arange(len(records)), np.ones(len(records)), 2, 256, [0, 0, 0])
+    grid = ev.evidence_grid(batch.points, batch.weights, batch.origins, batch.ray_weights, 8)
+    noise, keep = torch.zeros(2, *field.code_shape), torch.ones(2)
+
+    def cost(distances: Tensor, signed: float) -> float:
+        return float(objective(grid, batch.queries, distances, noise, keep, torch.full((2,), signed))[0].detach())
+
+    assert cost(batch.distances, 0.0) == pytest.approx(cost(-batch.distances, 0.0), rel=1e-5)
+    assert cost(batch.distances, 1.0) != pytest.approx(cost(-batch.distances, 1.0), rel=1e-2)
+
+
+def test_shapes_whose_two_opinions_differ_are_marked(records: np.ndarray) -> None:
+    doubtful = records.copy()
+    doubtful["agreement"] = 0.3
+    for given, sure in ((records, True), (doubtful, False)):
+        batch = make_batch(given, np.arange(2), np.ones(2), 4, 64, [0, 0, 0])
+        assert bool((batch.signed == sure).all())
