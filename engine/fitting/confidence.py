@@ -158,7 +158,8 @@ def _blocks(points: torch.Tensor) -> torch.Tensor:
     from_middle = points - points.median(0).values
     along = from_middle @ torch.linalg.eigh(from_middle.T @ from_middle)[1][:, 1:]
     quarter: torch.Tensor = (along[:, 0] > along[:, 0].median()).long() * 2
-    return quarter + (along[:, 1] > along[:, 1].median()).long()
+    half: torch.Tensor = (along[:, 1] > along[:, 1].median()).long()
+    return quarter + half
 
 
 def standardised(signals: Signals) -> NDArray[np.float64]:
