@@ -17,6 +17,11 @@ NUMBER, SOURCE, LOCKED = "shapewright_alignment", "shapewright_alignment_of", "s
 takes this alignment for its source instead of finding one."""
 
 
+def knows(obj: bpy.types.Object) -> bool:
+    """Whether it is a result that was found in a source with an alignment."""
+    return "shapewright_pose" in obj and "shapewright_source" in obj
+
+
 def show(result: bpy.types.Object, source: bpy.types.Object | None) -> bpy.types.Object | None:
     """Makes the empty for a result that names its pose; None where it does not."""
     if len(result.get("shapewright_pose", ())) != 16:

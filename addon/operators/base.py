@@ -3,7 +3,7 @@
 import bpy
 from bpy.props import BoolProperty, StringProperty
 
-from .. import preferences, session
+from .. import preferences, properties, session
 from ..engine_client import EngineProblem
 
 
@@ -19,6 +19,15 @@ def job_settings() -> dict[str, object]:
             default=False,
             options={"HIDDEN", "SKIP_SAVE"},
         ),
+    }
+
+
+def prior_named() -> dict[str, object]:
+    """The prior by its name: which ones there are is not known before the engine runs, and a script need not wait."""
+    return {
+        "prior": StringProperty(
+            name="Prior", description="What the engine knows about shapes", default=properties.DEFAULT_PRIOR
+        )
     }
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from mathutils import Matrix
 
 from .. import codes, generation, scene, session
-from .base import JobOperator, job_settings
+from .base import JobOperator, job_settings, prior_named
 
 MOST_SHAPES = 16
 
@@ -21,7 +21,7 @@ class SHAPEWRIGHT_OT_blend(JobOperator, bpy.types.Operator):
     bl_label = "Blend"
     bl_description = "Make the in-betweens of the selected objects, from left to right, in a new collection"
 
-    __annotations__ = {**generation.common_settings(), **generation.blend_settings(), **job_settings()}
+    __annotations__ = {**generation.common_settings(), **generation.blend_settings(), **prior_named(), **job_settings()}
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:

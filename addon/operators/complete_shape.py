@@ -155,8 +155,7 @@ class SHAPEWRIGHT_OT_show_alignment(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        obj = context.active_object
-        if obj is None or "shapewright_pose" not in obj:
+        if context.active_object is None or not poses.knows(context.active_object):
             cls.poll_message_set("Select a result that knows its alignment")
             return False
         return True

@@ -5,7 +5,7 @@ import numpy as np
 from bpy.props import StringProperty
 
 from .. import generation, session
-from .base import JobOperator, job_settings
+from .base import JobOperator, job_settings, prior_named
 
 
 class SHAPEWRIGHT_OT_generate(JobOperator, bpy.types.Operator):
@@ -17,6 +17,7 @@ class SHAPEWRIGHT_OT_generate(JobOperator, bpy.types.Operator):
         **generation.common_settings(),
         **generation.generate_settings(),
         "class_name": StringProperty(name="Class", description="One of the prior's classes; empty: any"),
+        **prior_named(),
         **job_settings(),
     }
 

@@ -6,7 +6,7 @@ from mathutils import Matrix
 
 from .. import codes, generation, scene, session
 from ..engine_client import EngineProblem
-from .base import JobOperator, job_settings
+from .base import JobOperator, job_settings, prior_named
 
 KEPT_POINTS = 4000
 """How densely the kept part is sampled where its faces are large."""
@@ -20,7 +20,7 @@ class SHAPEWRIGHT_OT_vary(JobOperator, bpy.types.Operator):
         "A mesh that the prior did not make is taken up by it first"
     )
 
-    __annotations__ = {**generation.common_settings(), **generation.vary_settings(), **job_settings()}
+    __annotations__ = {**generation.common_settings(), **generation.vary_settings(), **prior_named(), **job_settings()}
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:

@@ -40,7 +40,7 @@ class SHAPEWRIGHT_PT_alignment(ShapewrightPanel, bpy.types.Panel):
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         obj = context.active_object
-        return obj is not None and ("shapewright_pose" in obj or poses.of_object(obj) is not None)
+        return obj is not None and (poses.knows(obj) or poses.of_object(obj) is not None)
 
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout

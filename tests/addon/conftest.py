@@ -19,7 +19,7 @@ import pytest
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from stage import ROOT  # noqa: E402
+from stage import ROOT, engine_python  # noqa: E402
 
 if importlib.util.find_spec("bpy") is None:  # Blender as a module exists for some Python versions only
     collect_ignore_glob = ["test_*.py"]
@@ -102,10 +102,6 @@ def emulated(addon: SimpleNamespace, empty_scene: None, monkeypatch: pytest.Monk
 @pytest.fixture
 def real_engine(addon: SimpleNamespace, empty_scene: None) -> Any:
     """The session, its engine the real one of this checkout."""
-    python = addon.engine_process.venv_python(ROOT / ".venv")
-    chosen = os.environ.get("SHAPEWRIGHT_ENGINE_PYTHON") or str(python)
-    if not Path(chosen).is_file():
-        chosen = sys.executable
     running = addon.session.current()
-    running.engine.command = addon.engine_process.EngineCommand([chosen, "-m", "engine"], ROOT, "a test")
+    running.engine.command = addon.engine_process.EngineCommand([engine_python(), "-m", "engine"], ROOT, "a test")
     return running

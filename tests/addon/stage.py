@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +11,13 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
+
+
+def engine_python() -> str:
+    """The Python that has the engine: the one of this checkout, else this one."""
+    usual = ROOT / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    chosen = os.environ.get("SHAPEWRIGHT_ENGINE_PYTHON") or str(usual)
+    return chosen if Path(chosen).is_file() else sys.executable
 
 
 def step_until(running: Any, condition: Callable[[], bool], timeout_s: float = 60.0) -> None:

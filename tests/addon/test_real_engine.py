@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 import bpy
+import numpy as np
 import pytest
 from mathutils import Vector
 from mathutils.bvhtree import BVHTree
-from stage import ROOT, add_points, step_until
+from stage import ROOT, activate, add_points, engine_python, step_until
 
 PATIENCE_S = 300.0
 """The first job waits for the engine to import torch, which a busy machine makes slow."""
@@ -146,3 +148,95 @@ def alive(pid: int) -> bool:
         return True
     state = Path(f"/proc/{pid}/stat")
     return not (state.is_file() and state.read_text().rsplit(")", 1)[1].split()[0] == "Z")
+
+
+# ------------------------------------------------------------------------------------------------- shapes from a prior
+
+
+@pytest.fixture(scope="session")
+def ellipsoids(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small prior that can generate, made by the engine's Python."""
+    folder = tmp_path_factory.mktemp("priors")
+    make = (
+        "import sys, pathlib; sys.path[:0] = ['.', 'tests/engine']; from conftest import write_generative_prior; "
+        "write_generative_prior(pathlib.Path(sys.argv[1]))"
+    )
+    subprocess.run([engine_python(), "-c", make, str(folder / "generative.safetensors")], cwd=ROOT, check=True)
+    return folder
+
+
+@pytest.fixture
+def generative(ellipsoids: Path, monkeypatch: pytest.MonkeyPatch, real_engine: Any) -> Any:
+    monkeypatch.setenv("SHAPEWRIGHT_PRIORS", str(ellipsoids))
+    return real_engine
+
+
+def coded() -> list[bpy.types.Object]:
+    return sorted((obj for obj in bpy.data.objects if "shapewright_code" in obj), key=lambda obj: obj.name)
+
+
+def vertices_of(obj: bpy.types.Object) -> np.ndarray:
+    return np.array([vertex.co for vertex in obj.data.vertices])
+
+
+def test_one_seed_gives_the_same_shapes_while_polled_while_waited_for_and_from_the_command_line(
+    addon, generative, tmp_path
+):
+    asked = {"prior": "generative", "class_name": "plate", "count": 3, "resolution": 32, "seed": 5, "device": "cpu"}
+    assert bpy.ops.shapewright.generate(**asked) == {"FINISHED"}
+    waited_for = [vertices_of(obj) for obj in coded()]
+    assert [obj["shapewright_class"] for obj in coded()] == ["plate"] * 3
+    codes = [bytes(obj["shapewright_code"]) for obj in coded()]
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+
+    # As in a window: the operator returns at once, and a timer calls step().
+    writer = addon.generation.SetWriter("Set", "Shape", np.eye(4), addon.generation.grid(3, 1.0))
+    request = {"kind": "generate", "temperature": 0.9, **asked}
+    job = generative.submit(addon.session.Job("Generate", request, writer=writer))
+    step_until(generative, lambda: job.finished, PATIENCE_S)
+    polled = [vertices_of(obj) for obj in coded()]
+
+    command = [engine_python(), "-m", "engine", "generate", "-o", str(tmp_path), "--prior", "generative", "--class",
+               "plate", "-n", "3", "--seed", "5", "--resolution", "32", "--device", "cpu"]  # fmt: skip
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    files = sorted(tmp_path.glob("*.ply"))
+    assert len(files) == 3
+    for number, path in enumerate(files):
+        bpy.ops.wm.ply_import(filepath=str(path), forward_axis="Y", up_axis="Z")
+        written = vertices_of(bpy.context.view_layer.objects.active)
+        np.testing.assert_allclose(polled[number], waited_for[number], atol=1e-6)
+        np.testing.assert_allclose(written, waited_for[number], atol=1e-5)
+        with np.load(path.with_suffix(".npz")) as archive:
+            assert archive["code"].astype("<f4").tobytes() == codes[number]
+
+
+def test_a_variant_keeps_the_selected_part_a_blend_leads_from_one_to_the_other_and_a_slider_slides(addon, generative):
+    asked = {"prior": "generative", "resolution": 32, "device": "cpu"}
+    bpy.ops.shapewright.generate(class_name="ball", count=2, seed=1, **asked)
+    first, second = coded()
+    for vertex in first.data.vertices:
+        vertex.select = vertex.co.z < 0
+    activate(first)
+    bpy.ops.shapewright.vary(variants=2, strength=0.5, keep="SELECTED", **asked)
+    tree = [BVHTree.FromObject(bpy.data.objects[f"Ball 1 Variant {n}"], bpy.context.evaluated_depsgraph_get())
+            for n in (1, 2)]  # fmt: skip
+    lower = [v.co for v in first.data.vertices if v.co.z < -0.1]
+    for found in tree:
+        distances = sorted(found.find_nearest(point)[3] for point in lower)
+        assert distances[len(distances) // 2] < 0.01
+    activate(first)
+    second.select_set(True)
+    second.location.x = 3
+    bpy.ops.shapewright.blend(steps=1, **asked)
+    ends = [bpy.data.objects[f"Ball 1 to Ball 2 Blend {n}"] for n in (1, 2, 3)]
+    for end, original in ((ends[0], first), (ends[2], second)):
+        assert tuple(end.dimensions) == pytest.approx(tuple(original.dimensions), abs=0.03)
+    activate(first)
+    before = tuple(first.dimensions)
+    assert bpy.ops.shapewright.show_sliders(count=3, device="cpu", resolution=32) == {"FINISHED"}
+    assert len(first.shapewright_sliders) == 3
+    first.shapewright_sliders[0].value += 1.5
+    step_until(generative, lambda: not generative.sliders.busy, PATIENCE_S)
+    assert generative.sliders.problem is None
+    bpy.context.view_layer.update()
+    assert np.abs(np.array(first.dimensions) - before).max() > 0.02

@@ -105,7 +105,14 @@ def small_prior_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def generative_prior_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A prior of ellipsoids with a latent distribution over their half axes: 'ball' (alike) and 'plate' (low)."""
+    return write_generative_prior(tmp_path_factory.mktemp("priors") / "generative.safetensors")
+
+
+def write_generative_prior(path: Path) -> Path:
+    """A prior of ellipsoids with a latent distribution over their half axes: 'ball' (alike) and 'plate' (low).
+
+    The extension's tests use it too, from a process of its own.
+    """
     from engine.training.latent import fit_latent
 
     field = small_field()
@@ -119,7 +126,6 @@ def generative_prior_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     latent = fit_latent(
         codes.view(1, 80, -1), labels, names, ["ball", "plate"], field.code_shape, size=3, diffusion_steps=0
     )
-    path = tmp_path_factory.mktemp("priors") / "generative.safetensors"
     save_prior(path, field, {"name": "generative", "version": "1", "classes": ["ball", "plate"]}, None, latent)
     return path
 
