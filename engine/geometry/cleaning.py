@@ -34,19 +34,20 @@ def stray_points(points: FloatArray, neighbours: int = 8) -> Mask:
     typical = float(np.median(reach))
     if typical <= 0:
         return np.zeros(count, bool)
-    sparse = np.flatnonzero(reach > 2.5 * typical)
+    sparse = np.flatnonzero(reach > 3.2 * typical)
     stray = np.zeros(count, bool)
     if len(sparse) == 0:
         return stray
     near = points[index[sparse]].astype(np.float64)
     near -= near.mean(axis=1, keepdims=True)
     spread = np.linalg.eigvalsh(np.einsum("nki,nkj->nij", near, near)).clip(0)
-    # Thickness against extent of the neighbourhood: 0 in a line or plane, about 0.5 for a scatter in space.
-    scattered = np.sqrt(spread[:, 0] / np.maximum(spread[:, 2], 1e-30)) > 0.12
-    stray[sparse[scattered | (reach[sparse] > 12 * typical)]] = True
+    # Thickness and width against length of the neighbourhood: a scatter of nine points in space has about 0.4 and 0.7.
+    length = np.maximum(spread[:, 2], 1e-30)
+    scattered = (np.sqrt(spread[:, 0] / length) > 0.12) & (np.sqrt(spread[:, 1] / length) > 0.4)
+    stray[sparse[scattered | (reach[sparse] > 20 * typical)]] = True
     # What is left in small groups far from the rest: a few strays that happened to lie in line.
     kept = np.flatnonzero(~stray)
-    again = np.flatnonzero(~stray & (reach > 2.5 * typical))
+    again = np.flatnonzero(~stray & (reach > 3.2 * typical))
     if len(again) and len(kept) > 4 * neighbours:
         distance = cKDTree(points[kept]).query(points[again], k=neighbours + 1)[0]
         stray[again[distance[:, -1] > 1.7 * reach[again]]] = True
