@@ -41,7 +41,8 @@ BLOCK = 4
 """Cells along a block of a fine lattice."""
 
 _CURVATURE = 245.0
-"""Mean of |H f|^2 summed over the five or so layers of nodes about one surface cell: surfaces whose curvature is about 7 (radius one seventh of the longest side)."""
+"""One over the mean of |H f|^2 / h^4, summed over the layers of nodes about one surface cell, for surfaces whose
+curvature is about 7 (radius one seventh of the longest side)."""
 
 _BASE_CELLS = 128
 
@@ -407,8 +408,8 @@ def _solve(
 
 
 def _second_differences(nodes: Int64, side: int) -> Any:
-    """Rows (f left - 2 f + f right) along each axis, and mixed ones over each square of four nodes times the root of 2,
-    as far as their nodes are among `nodes`: together the square of the Hessian. The Laplacian alone would not do: beyond
+    """Rows (f left - 2 f + f right) along each axis and, times the root of 2, mixed ones over each square of nodes, as
+    far as their nodes are among `nodes`: together the square of the Hessian. The Laplacian alone would not do: beyond
     the points a harmonic function may swing as it likes."""
     count = len(nodes)
 
