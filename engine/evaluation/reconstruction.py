@@ -18,6 +18,7 @@ import hashlib
 import importlib.util
 import json
 import logging
+import math
 import time
 import zlib
 from collections.abc import Callable, Sequence
@@ -49,13 +50,14 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class Case:
-    """views: cameras evenly around the shape, 2 sizes away.  half: only those that see one side of it.
+    """views: cameras 2 sizes away, six of them along the axes (they look into bores), the others evenly around.
+    half: only those that see one side of it.
     points: kept at random of all that were seen.  noise: of the measured distance, fraction of the size.
     outliers: share of stray points, anywhere in a box a fifth larger than the shape.
     normals: 'true' = of the surface that was hit; 'scanner' = estimated from the points and turned to the camera, as
     scanning software does; 'none'."""
 
-    views: int = 16
+    views: int = 32
     half: bool = False
     points: int = 25_000
     noise: float = 0.0
@@ -67,7 +69,7 @@ CASES: dict[str, Case] = {
     "clean": Case(),
     "noisy": Case(noise=0.005, normals="scanner"),
     "sparse": Case(points=1_500, normals="scanner"),
-    "missing": Case(views=8, half=True),
+    "missing": Case(half=True),
     "unoriented": Case(noise=0.001, normals="none"),
     "outliers": Case(outliers=0.03, normals="scanner"),
 }
@@ -100,11 +102,11 @@ class Protocol:
 
 def make_scan(mesh: Mesh, case: Case, rng: np.random.Generator) -> PointCloud:
     """The merged scan of a canonical mesh, shuffled, in its frame; without a viewpoint, as from several cameras."""
-    directions = sphere_directions(2 * case.views if case.half else case.views)
+    axes = np.concatenate([np.eye(3), -np.eye(3)]).astype(np.float32)
+    directions = np.concatenate([axes, sphere_directions(case.views - 6)])
     if case.half:
         side = np.array([0.5, -0.8, 0.35])
-        directions = directions[np.argsort(-(directions @ side))[: case.views]]
-        directions = directions[directions @ side > 0.35 * np.linalg.norm(side)]
+        directions = directions[directions @ side > 0.3 * np.linalg.norm(side)]
     pixels = int(np.clip(2.2 * np.sqrt(3.0 * case.points / len(directions)), 64, 480))
     points, normals = [], []
     for direction in directions:
@@ -157,7 +159,7 @@ def peer(name: str, cloud: PointCloud, resolution: int) -> Mesh | None:
 
 
 def _depth(resolution: int) -> int:
-    return max(4, round(np.log2(resolution)))
+    return max(4, round(math.log2(resolution)))
 
 
 def ours(method: str, cloud: PointCloud, protocol: Protocol, device: str) -> Mesh:

@@ -141,7 +141,7 @@ class Recipe:
 
     distances: 'none', 'unsigned' (to the data) or 'signed' (needs a mesh with an inside).  near: standard deviations of
     the first half of the space samples about data points, network frame; None = the distance to the 50th neighbour, as
-    in SAL and IGR.  far: that of the second half; None = uniform in the box.  data_terms: the ones that 'smoothness'
+    in SAL and IGR.  far: those of the second half; None = uniform in the box.  data_terms: the ones that 'smoothness'
     trades against the others.  needs: as Method.needs.
     batch: surface points a step, and as many space points.  rate: Adam's, falling to a twentieth over the second half.
     """
@@ -150,7 +150,7 @@ class Recipe:
     terms: dict[str, tuple[Weight, Loss]]
     distances: str = "none"
     near: tuple[float | None, ...] = (None,)
-    far: float | None = None
+    far: tuple[float | None, ...] = (None,)
     data_terms: tuple[str, ...] = ()
     needs: str = "points"
     iterations: int = 1200
@@ -206,10 +206,13 @@ class Sampler:
         return self._about(row, sigma)
 
     def _far(self, count: int) -> Array:
-        dimension = self.points.shape[1]
-        if self.recipe.far is None:
-            return self.rng.uniform(-BOX, BOX, (count, dimension)).astype(np.float32)
-        return self._about(self.rng.integers(len(self.points), size=count), np.full(count, self.recipe.far, np.float32))
+        widths = self.recipe.far
+        which = self.rng.integers(len(widths), size=count)
+        anywhere = np.array([w is None for w in widths])[which]
+        sigma = np.array([0.0 if w is None else w for w in widths], np.float32)[which]
+        samples = self._about(self.rng.integers(len(self.points), size=count), sigma)
+        box = self.rng.uniform(-BOX, BOX, samples.shape).astype(np.float32)
+        return np.where(anywhere[:, None], box, samples)
 
     def _about(self, row: NDArray[np.int64], sigma: Array) -> Array:
         offset = self.rng.standard_normal((len(row), self.points.shape[1]), np.float32)
@@ -362,13 +365,14 @@ def sal() -> Recipe:
     """Sign-agnostic regression of the unsigned distance (SAL, Atzmon and Lipman 2020, eq. 4).
 
     Starts as a sphere that holds the data, which it then shrinks onto: a start within a notch stays inverted there.
-    Softplus for the paper's ReLU, as SALD does: small ReLU networks keep wrong signs more often.
+    Softplus for the paper's ReLU, as SALD does: small ReLU networks keep wrong signs more often. Samples all over the
+    box besides the paper's sigma of 0.3: where there are none, a large gap lets the inside out.
     """
     return Recipe(
         lambda dimension: Mlp(dimension, radius=1.0),
         {"distance": (1.0, lambda b: losses.sign_agnostic_l2(b.space.value, _given(b.distance)))},
         distances="unsigned",
-        far=0.3,
+        far=(0.3, None),
         batch=2048,
     )
 
