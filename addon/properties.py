@@ -59,6 +59,22 @@ def stable_number(name: str) -> int:
     return 0 if name == DEFAULT_PRIOR else zlib.crc32(name.encode("utf-8")) & 0x3FFFFFFF | 1
 
 
+_class_items: dict[str, list[tuple[str, str, str, int]]] = {}
+
+
+def class_items(self: object, _context: object) -> list[tuple[str, str, str, int]]:
+    """'ANY' and the classes of the prior chosen beside it, as far as the engine has told them."""
+    prior_name = str(getattr(self, "prior", ""))
+    items = [("ANY", "Any", "Whatever the prior knows", 0)]
+    for prior in session.current().engine.info.get("priors") or session.current().known_priors:
+        classes = prior.get("classes") if isinstance(prior, dict) else None
+        if isinstance(classes, list | tuple) and prior.get("name") == prior_name:
+            items += [(name, name.replace("_", " ").capitalize(), "", stable_number(name)) for name in sorted(classes)]
+    if items != _class_items.get(prior_name):
+        _class_items[prior_name] = items  # Blender does not copy the texts: they must stay alive
+    return _class_items[prior_name]
+
+
 def completion_settings() -> dict[str, object]:
     """The settings' definitions, made anew for each class that has them."""
     return {
@@ -86,6 +102,13 @@ def completion_settings() -> dict[str, object]:
             items=ALIGNMENTS,
             default="scale",
         ),
+        "max_faces": IntProperty(
+            name="Face Budget",
+            description="The result is simplified to at most so many triangles; 0: as many as the resolution gives",
+            default=0,
+            min=0,
+            soft_max=100_000,
+        ),
     }
 
 
@@ -94,6 +117,7 @@ FIT_METHODS = (
     ("sdf", "Signed Distance", "A network learns the signed distances of a mesh that has an inside (DeepSDF)"),
     ("igr", "IGR", "A network with points, normals and the Eikonal term"),
     ("sal", "SAL", "Sign-agnostic learning: from raw points or triangles without normals"),
+    ("sal_l0", "SAL (L0)", "Sign-agnostic learning of inside and outside alone, without distances"),
     ("sald", "SALD", "Sign-agnostic learning with derivatives: sharper than SAL"),
     ("siren", "SIREN", "A network of sines: fine detail from points with normals"),
     ("digs", "DiGS", "Divergence-guided: fine detail from points without normals"),
@@ -228,6 +252,7 @@ class ShapewrightFitSettings(bpy.types.PropertyGroup):
 class ShapewrightSettings(bpy.types.PropertyGroup):
     __annotations__ = {
         **completion_settings(),
+        "class_name": EnumProperty(name="Class", description="What the object is; any: found", items=class_items),
         "show_settings": BoolProperty(name="Settings", default=True),
     }
 

@@ -15,7 +15,7 @@ from ..geometry.meshes import IntArray, Mesh
 Align = Literal["none", "scale", "similarity"]
 Ground = Literal["auto", "keep"]
 Normals = Literal["auto", "given", "none"]
-FIT_METHODS = ("auto", "sdf", "igr", "sal", "sald", "siren", "digs", "occupancy")
+FIT_METHODS = ("auto", "sdf", "igr", "sal", "sal_l0", "sald", "siren", "digs", "occupancy")
 """The names of engine.fitting.fit_types.METHODS, known without torch."""
 
 
@@ -137,7 +137,7 @@ class GenerateRequest:
 
     class_name: one of the prior's classes, '' = any.  temperature: how far from the likely the shapes may be (0 = the
     mean shape, 1 = as the training shapes are).  avoid_duplicates: draw again what is nearly a training shape or an
-    earlier one.  first: shape k of a seed is the same whatever `first` and `count` are.
+    earlier one.  avoid_pieces: draw again (a few times) what does not hold together.  first: shape k of a seed is the same whatever `first` and `count` are.
     Shapes come in the canonical frame (centre 0, longest side 1); placing them is the client's.
     """
 
@@ -149,6 +149,7 @@ class GenerateRequest:
     temperature: float = 0.9
     distribution: Distribution = "default"
     avoid_duplicates: bool = True
+    avoid_pieces: bool = True
     resolution: int = 128
     seed: int = 0
     device: str = "auto"
@@ -172,6 +173,7 @@ class VaryRequest:
     count: int = 5
     first: int = 0
     strength: float = 0.5
+    avoid_pieces: bool = True
     input_is: InputIs = "auto"
     align: Align = "scale"
     up: str = "+z"
@@ -259,9 +261,37 @@ class SlideRequest:
     name: str = ""
 
 
+@dataclass
+class GradientRequest:
+    """Points and surfaces from a gradient field (ShapeGF, Cai 2020).
+
+    field: name or path of a trained family.  mode: 'densify' = the arrays' sparse points, made dense; 'reconstruct' =
+    through the encoder and back from noise; 'generate' = `count` new shapes, no arrays.  output: 'points', or 'mesh' =
+    a closed shell about the surface.  points: how many a cloud.  class_name: for generating, '' = any.  latent: what
+    new codes are drawn from.  align: 'scale' = the points' own bounding box is the shape's (they cover all of it),
+    'none' = they are canonical.
+    """
+
+    kind: Literal["gradient"] = "gradient"
+    field: str = "furniture"
+    mode: Literal["densify", "reconstruct", "generate"] = "densify"
+    output: Literal["points", "mesh"] = "points"
+    points: int = 20_000
+    class_name: str = ""
+    count: int = 1
+    latent: Literal["gan", "gaussian", "mixture", "diffusion"] = "gan"
+    temperature: float = 1.0
+    align: Literal["none", "scale"] = "scale"
+    up: str = "+z"
+    resolution: int = 128
+    seed: int = 0
+    device: str = "auto"
+    name: str = ""
+
+
 Request = (
     CompleteRequest | FitRequest | SelftestRequest | GenerateRequest | VaryRequest
-    | BlendRequest | ArithmeticRequest | DirectionsRequest | SlideRequest | TrainRequest
+    | BlendRequest | ArithmeticRequest | DirectionsRequest | SlideRequest | TrainRequest | GradientRequest
 )  # fmt: skip
 
 
