@@ -12,7 +12,7 @@ import numpy as np
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, PointerProperty
 from mathutils import Matrix, Vector
 
-from . import codes, properties, results, session
+from . import codes, properties, results
 from .engine_client import EngineProblem, MeshArrays
 from .scene import Reference, build_mesh, placement, transform_points
 
@@ -180,22 +180,6 @@ PATHS = (
     ("straight", "Straight", "The straight line in the space of shapes"),
 )
 
-_class_items: list[tuple[str, str, str, int]] = []
-
-
-def class_items(self: Any, _context: object) -> list[tuple[str, str, str, int]]:
-    """The classes of the chosen prior, as far as the engine has told them."""
-    global _class_items  # Blender does not copy the texts: they must stay alive
-    items = [("ANY", "Any", "Whatever the prior knows", 0)]
-    for prior in session.current().engine.info.get("priors") or session.current().known_priors:
-        classes = prior.get("classes") if isinstance(prior, dict) else None
-        if isinstance(classes, list | tuple) and prior.get("name") == getattr(self, "prior", ""):
-            named = sorted(map(str, classes))
-            items += [(name, name.replace("_", " ").capitalize(), "", properties.stable_number(name)) for name in named]
-    if items != _class_items:
-        _class_items = items
-    return _class_items
-
 
 def common_settings() -> dict[str, object]:
     return {
@@ -258,13 +242,29 @@ def blend_settings() -> dict[str, object]:
     }
 
 
+DENSE_RESULTS = (
+    ("points", "Points", "A dense cloud: a mesh of vertices with normals"),
+    ("mesh", "Surface", "A closed surface about the points"),
+)
+
+
+def densify_settings() -> dict[str, object]:
+    return {
+        "points": IntProperty(
+            name="Points", description="How many points", default=20_000, min=8, max=5_000_000, soft_max=200_000
+        ),
+        "output": EnumProperty(name="Result", description="What is made", items=DENSE_RESULTS),
+    }
+
+
 class ShapewrightGenerationSettings(bpy.types.PropertyGroup):
     __annotations__ = {
         **common_settings(),
-        "class_name": EnumProperty(name="Class", description="What to make", items=class_items),
+        "class_name": EnumProperty(name="Class", description="What to make", items=properties.class_items),
         **generate_settings(),
         **vary_settings(),
         **blend_settings(),
+        **densify_settings(),
     }
 
 

@@ -119,14 +119,15 @@ class JobWriter:
 class ResultWriter(JobWriter):
     """Results in the place of one source object: the completions or fits of a scan.
 
-    label: what a result is, in its name ("Chair Complete"). Several results come as a collection of their own, the
-    first of them shown and the others hidden: see hypotheses.py.
+    label: what a result is, in its name ("Chair Complete").  clouds: whether a result may be points without faces.
+    Several results come as a collection of their own, the first of them shown and the others hidden: see hypotheses.py.
     """
 
-    def __init__(self, scan: Scan, job_id: str = "", label: str = "Complete") -> None:
+    def __init__(self, scan: Scan, job_id: str = "", label: str = "Complete", clouds: bool = False) -> None:
         super().__init__(job_id)
         self.scan = scan
         self.label = label
+        self.clouds = clouds
         self._matrix, self._bake = placement(scan.frame)
 
     @property
@@ -148,7 +149,7 @@ class ResultWriter(JobWriter):
 
     def add_result(self, arrays: MeshArrays, number: int, count: int) -> bpy.types.Object:
         """The first takes the preview's object; further ones come hidden."""
-        if len(arrays.faces) == 0:
+        if len(arrays.faces) == 0 and not (self.clouds and len(arrays.vertices)):
             raise EngineProblem(
                 "result_empty",
                 "The result has no surface.",

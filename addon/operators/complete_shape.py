@@ -8,6 +8,9 @@ from ..engine_client import EngineProblem
 
 UP_AXES = tuple((axis, axis.upper(), "") for axis in ("+z", "-z", "+y", "-y", "+x", "-x"))
 
+FEWEST_FACES = 100
+"""The engine simplifies to no fewer."""
+
 
 class _Complete:
     # No 'UNDO': nothing has changed when this returns. The session pushes one step when the result is there.
@@ -15,6 +18,7 @@ class _Complete:
 
     __annotations__ = {
         **properties.completion_settings(),
+        "class_name": StringProperty(name="Class", description="One of the prior's classes; empty: found"),
         "up": EnumProperty(
             name="Up",
             description="Which of the object's world axes points up",
@@ -42,6 +46,8 @@ class _Complete:
         for name in properties.completion_settings():
             if not self.properties.is_property_set(name):
                 setattr(self, name, getattr(settings, name))
+        if not self.properties.is_property_set("class_name"):
+            self.class_name = "" if settings.class_name == "ANY" else settings.class_name
         return self.execute(context)
 
     def execute(self, context: bpy.types.Context) -> set:
@@ -92,6 +98,8 @@ class _Complete:
             "up": self.up,
             "viewpoint": scan.viewpoint,
             "hypotheses": self.hypotheses,
+            "class_name": self.class_name,
+            "max_faces": 0 if self.max_faces == 0 else max(self.max_faces, FEWEST_FACES),
             "resolution": self.resolution,
             "seed": self.seed,
             "device": self.device or chosen.device,

@@ -25,7 +25,7 @@ class SHAPEWRIGHT_PT_complete(ShapewrightPanel, bpy.types.Panel):
         column = layout.column()
         column.use_property_split = True
         column.use_property_decorate = False
-        for name in ("prior", "resolution", "seed", "hypotheses", "align", "viewpoint"):
+        for name in ("prior", "class_name", "resolution", "max_faces", "seed", "hypotheses", "align", "viewpoint"):
             column.prop(settings, name)
         if settings.viewpoint == "POINT":
             column.prop(settings, "viewpoint_location")
@@ -33,7 +33,7 @@ class SHAPEWRIGHT_PT_complete(ShapewrightPanel, bpy.types.Panel):
             column.label(text="The scene has no camera", icon="ERROR")
 
         for job in session.current().jobs:
-            if job.scan is not None and job.request.get("kind") != "fit":
+            if job.scan is not None and job.request.get("kind") not in ("fit", "gradient"):
                 preferences.draw_job(layout, job)
 
 

@@ -1,4 +1,4 @@
-"""Generate, Variants, Blend and Sliders in the sidebar."""
+"""Generate, Variants, Blend, Sliders and Densify in the sidebar."""
 
 import bpy
 
@@ -92,4 +92,26 @@ class SHAPEWRIGHT_PT_sliders(_Section, bpy.types.Panel):
             preferences.draw_problem(layout, problem)
 
 
-CLASSES = (SHAPEWRIGHT_PT_generate, SHAPEWRIGHT_PT_vary, SHAPEWRIGHT_PT_blend, SHAPEWRIGHT_PT_sliders)
+class SHAPEWRIGHT_PT_densify(ShapewrightPanel, bpy.types.Panel):
+    bl_label = "Densify"
+    bl_idname = "SHAPEWRIGHT_PT_densify"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context: bpy.types.Context) -> None:
+        settings = context.scene.shapewright_generation
+        self.layout.operator("shapewright.densify", icon="OUTLINER_OB_POINTCLOUD")
+        column = _Section.column(self.layout)
+        for name in ("output", "points" if settings.output == "points" else "resolution"):
+            column.prop(settings, name)
+        for job in session.current().jobs:
+            if job.request.get("kind") == "gradient":
+                preferences.draw_job(self.layout, job)
+
+
+CLASSES = (
+    SHAPEWRIGHT_PT_generate,
+    SHAPEWRIGHT_PT_vary,
+    SHAPEWRIGHT_PT_blend,
+    SHAPEWRIGHT_PT_sliders,
+    SHAPEWRIGHT_PT_densify,
+)

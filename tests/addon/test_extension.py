@@ -88,6 +88,14 @@ def test_complete_shape_blocks_without_a_window_and_leaves_the_result(emulated):
     assert settings["resolution"] == 64 and settings["seed"] == 3 and settings["align"] == "scale"
 
 
+def test_a_class_and_a_face_budget_are_asked_for(emulated):
+    emulated()
+    add_points(BOX, "Chair")
+    bpy.ops.shapewright.complete_shape(class_name="chair", max_faces=20)
+    settings = json.loads(bpy.data.objects["Chair Complete"]["shapewright_settings"])
+    assert settings["class_name"] == "chair" and settings["max_faces"] == 100, "the engine takes no fewer"
+
+
 def test_a_failure_is_reported_with_its_three_parts(emulated):
     emulated(fail_at=0)
     add_points(BOX)

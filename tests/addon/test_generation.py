@@ -421,6 +421,26 @@ def test_an_object_deleted_while_it_slides_does_not_matter(addon, driven):
     settle(addon)
 
 
+# ------------------------------------------------------------------------------------------------------------- densify
+
+
+def test_a_dense_cloud_lies_in_its_sources_place_with_normals(emulated):
+    emulated()
+    obj = add_points(BOX, "Sparse")
+    obj.location, obj.scale = (4, 5, 6), (2, 2, 2)
+    bpy.context.view_layer.update()
+    assert bpy.ops.shapewright.densify(points=500) == {"FINISHED"}
+    dense = bpy.data.objects["Sparse Dense"]
+    assert len(dense.data.vertices) == 500 and not dense.data.polygons
+    low, high = corners(obj).min(0), corners(obj).max(0)
+    assert (corners(dense) >= low - 1e-4).all() and (corners(dense) <= high + 1e-4).all()
+    assert np.ptp(corners(dense), axis=0) == pytest.approx(high - low, rel=0.05)
+    assert tuple(dense.data.attributes["normal"].data[7].vector) == (0, 0, 1)
+    bpy.ops.ed.undo_push(message="Done")
+    activate(dense)
+    assert bpy.ops.shapewright.densify(points=50) == {"FINISHED"}, "what came out can go in again"
+
+
 # --------------------------------------------------------------------------------------------------------------- panel
 
 
@@ -440,6 +460,7 @@ def test_the_panels_offer_what_there_is(addon, driven):
     assert "shapewright.vary" in offered(panels.SHAPEWRIGHT_PT_vary)
     assert "shapewright.blend" in offered(panels.SHAPEWRIGHT_PT_blend)
     assert {"shapewright.reset_sliders", "shapewright.copy_code"} <= set(offered(panels.SHAPEWRIGHT_PT_sliders))
+    assert "shapewright.densify" in offered(panels.SHAPEWRIGHT_PT_densify)
     assert "Height" in draw(panels.SHAPEWRIGHT_PT_sliders).said
     activate(add_object(bpy.data.meshes.new("Plain"), "Plain"))
     assert not offered(panels.SHAPEWRIGHT_PT_sliders)
