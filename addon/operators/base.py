@@ -59,6 +59,8 @@ class JobOperator:
         except EngineProblem as problem:
             self.report({"ERROR"}, str(problem))
             return {"CANCELLED"}
+        for note in job.scan.notes if job.scan is not None else ():
+            self.report({"WARNING"}, note)
         if not (self.blocking or bpy.app.background):
             session.drive()
             return {"FINISHED"}
@@ -66,6 +68,8 @@ class JobOperator:
         if job.problem is not None:
             self.report({"ERROR"}, str(job.problem))
         elif job.state == session.DONE:
+            for warning in job.warnings:
+                self.report({"WARNING"}, str(warning))
             self.report({"INFO"}, f"{self.told(job)}: {preferences.duration(job.seconds)}")
         return {"FINISHED"} if job.state == session.DONE else {"CANCELLED"}
 

@@ -5,54 +5,10 @@ from bpy.props import BoolProperty, IntProperty, StringProperty
 
 from .. import fits, preferences, properties, scene, session
 from ..engine_client import EngineProblem
+from .base import JobOperator, job_settings
 
 
-class _Runs:
-    """What the operators here share: a job that runs beside the window, or is waited for without one."""
-
-    # No 'UNDO': nothing has changed when this returns. The session pushes one step when the result is there.
-    bl_options = {"REGISTER"}
-
-    def make_job(self, context: bpy.types.Context) -> session.Job:
-        raise NotImplementedError
-
-    def run(self, context: bpy.types.Context, done: str) -> set:
-        running = session.current()
-        try:
-            job = running.submit(self.make_job(context))
-        except EngineProblem as problem:
-            self.report({"ERROR"}, str(problem))
-            return {"CANCELLED"}
-        for note in job.scan.notes if job.scan is not None else ():
-            self.report({"WARNING"}, note)
-        if not (self.blocking or bpy.app.background):
-            session.drive()
-            return {"FINISHED"}
-        running.wait(job)
-        if job.problem is not None:
-            self.report({"ERROR"}, str(job.problem))
-        elif job.state == session.DONE:
-            for warning in job.warnings:
-                self.report({"WARNING"}, str(warning))
-            self.report({"INFO"}, f"{done} in {preferences.duration(job.seconds)}")
-        return {"FINISHED"} if job.state == session.DONE else {"CANCELLED"}
-
-
-def _common() -> dict[str, object]:
-    return {
-        "device": StringProperty(
-            name="Device", description="Instead of the device of the preferences", options={"HIDDEN", "SKIP_SAVE"}
-        ),
-        "blocking": BoolProperty(
-            name="Blocking",
-            description="Return only when the result is there; always so without a window",
-            default=False,
-            options={"HIDDEN", "SKIP_SAVE"},
-        ),
-    }
-
-
-class SHAPEWRIGHT_OT_fit_shape(_Runs, bpy.types.Operator):
+class SHAPEWRIGHT_OT_fit_shape(JobOperator, bpy.types.Operator):
     bl_idname = "shapewright.fit_shape"
     bl_label = "Fit Shape"
     bl_description = (
@@ -70,7 +26,7 @@ class SHAPEWRIGHT_OT_fit_shape(_Runs, bpy.types.Operator):
         "previews": BoolProperty(
             name="Previews", description="Show the shape while it forms", default=True, options={"HIDDEN"}
         ),
-        **_common(),
+        **job_settings(),
     }
 
     @classmethod
@@ -82,15 +38,11 @@ class SHAPEWRIGHT_OT_fit_shape(_Runs, bpy.types.Operator):
         return True
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set:
-        """A click takes the settings that the panel shows; a call from a script says what it wants."""
-        settings = context.scene.shapewright_fit
-        for name in properties.fit_settings():
-            if not self.properties.is_property_set(name):
-                setattr(self, name, getattr(settings, name))
+        self.take_settings(context.scene.shapewright_fit, properties.fit_settings())
         return self.execute(context)
 
     def execute(self, context: bpy.types.Context) -> set:
-        return self.run(context, "Fitted")
+        return self.run(context)
 
     def make_job(self, context: bpy.types.Context) -> session.Job:
         if self.source:
@@ -118,8 +70,6 @@ class SHAPEWRIGHT_OT_fit_shape(_Runs, bpy.types.Operator):
                 "Choose the result 'New Object', or make the object local.",
             )
         scan = fits.read_clouds(sources, depsgraph, viewpoint)
-        chosen = preferences.of(context)
-        session.configure(chosen.engine_python)
         request = {
             "kind": "fit",
             "method": self.method,
@@ -131,7 +81,7 @@ class SHAPEWRIGHT_OT_fit_shape(_Runs, bpy.types.Operator):
             "open_boundaries": self.open_boundaries,
             "iterations": self.iterations or None,
             "seed": self.seed,
-            "device": self.device or chosen.device,
+            "device": self.device or preferences.of(context).device,
             "name": sources[0].name,
         }
         writer = fits.FitWriter(scan, sources, self.becomes)
@@ -139,7 +89,7 @@ class SHAPEWRIGHT_OT_fit_shape(_Runs, bpy.types.Operator):
         return session.Job(f"Fit {name}", request, scan, want_previews=self.previews, writer=writer)
 
 
-class SHAPEWRIGHT_OT_refit_resolution(_Runs, bpy.types.Operator):
+class SHAPEWRIGHT_OT_refit_resolution(JobOperator, bpy.types.Operator):
     bl_idname = "shapewright.refit_resolution"
     bl_label = "Change Detail"
     bl_description = (
@@ -154,7 +104,7 @@ class SHAPEWRIGHT_OT_refit_resolution(_Runs, bpy.types.Operator):
         "open_boundaries": BoolProperty(
             name="Keep Open", description="Leave holes open: the surface ends where no points are near", default=False
         ),
-        **_common(),
+        **job_settings(),
     }
 
     @classmethod
@@ -172,25 +122,20 @@ class SHAPEWRIGHT_OT_refit_resolution(_Runs, bpy.types.Operator):
         return not why
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set:
-        settings = context.scene.shapewright_fit
-        for name in ("resolution", "open_boundaries"):
-            if not self.properties.is_property_set(name):
-                setattr(self, name, getattr(settings, name))
+        self.take_settings(context.scene.shapewright_fit, ("resolution", "open_boundaries"))
         return self.execute(context)
 
     def execute(self, context: bpy.types.Context) -> set:
-        return self.run(context, "Extracted again")
+        return self.run(context)
 
     def make_job(self, context: bpy.types.Context) -> session.Job:
         obj = context.active_object
-        chosen = preferences.of(context)
-        session.configure(chosen.engine_python)
         request = {
             "kind": "fit",
             "reuse": obj[fits.FIELD_PROPERTY],
             "resolution": self.resolution,
             "open_boundaries": self.open_boundaries,
-            "device": self.device or chosen.device,
+            "device": self.device or preferences.of(context).device,
             "name": obj.name,
         }
         return session.Job(f"Detail of {obj.name}", request, want_previews=False, writer=fits.RefitWriter(obj))

@@ -8,76 +8,51 @@ from bpy.props import BoolProperty, StringProperty
 
 from .. import library, preferences, priors, properties, session
 from ..engine_client import EngineProblem
+from .base import JobOperator, job_settings
 
 
-class SHAPEWRIGHT_OT_train_prior(bpy.types.Operator):
+class SHAPEWRIGHT_OT_train_prior(JobOperator, bpy.types.Operator):
     bl_idname = "shapewright.train_prior"
     bl_label = "Train Prior"
     bl_description = (
         "Learn a prior from a collection of meshes (each subcollection is a class) or from a folder of mesh files. "
         "It takes minutes to hours beside Blender; cancelled, it can be resumed"
     )
-    # No 'UNDO': the scene stays as it is.
-    bl_options = {"REGISTER"}
 
     __annotations__ = {
         **properties.train_settings(),
-        "collection": StringProperty(name="Collection", description="The collection to learn from"),
+        "start_from": StringProperty(name="Start From", description="A prior that the training begins with"),
+        "collection": StringProperty(
+            name="Collection", description="The collection to learn from; empty: the active one", options={"SKIP_SAVE"}
+        ),
         "resume": BoolProperty(
             name="Resume",
             description="Go on with the training of this name that was cancelled",
             default=False,
             options={"HIDDEN", "SKIP_SAVE"},
         ),
-        "device": StringProperty(
-            name="Device", description="Instead of the device of the preferences", options={"HIDDEN", "SKIP_SAVE"}
-        ),
         "settings_json": StringProperty(
             name="Settings",
             description="Settings of the training by name, as a JSON object: see the command 'shapewright train'",
             options={"HIDDEN", "SKIP_SAVE"},
         ),
-        "blocking": BoolProperty(
-            name="Blocking",
-            description="Return only when the prior is there; always so without a window",
-            default=False,
-            options={"HIDDEN", "SKIP_SAVE"},
-        ),
+        **job_settings(),
     }
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set:
-        """A click takes the settings that the panel shows; a call from a script says what it wants."""
         settings = context.scene.shapewright_train
-        for name in properties.train_settings():
-            if not self.properties.is_property_set(name):
-                setattr(self, name, getattr(settings, name))
+        self.take_settings(settings, properties.train_settings())
         if not self.collection and settings.collection is not None:
             self.collection = settings.collection.name
         return self.execute(context)
 
     def execute(self, context: bpy.types.Context) -> set:
-        running = session.current()
-        try:
-            job = running.submit(self._make_job(context))
-        except EngineProblem as problem:
-            self.report({"ERROR"}, str(problem))
-            return {"CANCELLED"}
-        if not (self.blocking or bpy.app.background):
-            session.drive()
-            return {"FINISHED"}
-        running.wait(job)
-        if job.problem is not None:
-            self.report({"ERROR"}, str(job.problem))
-        elif job.state == session.DONE:
-            for warning in job.warnings:
-                self.report({"WARNING"}, str(warning))
-            priors.wait(priors.calls[-1])
-            self.report({"INFO"}, f"Learnt '{self.name}' in {preferences.duration(job.seconds)}")
-        return {"FINISHED"} if job.state == session.DONE else {"CANCELLED"}
+        outcome = self.run(context)
+        if (self.blocking or bpy.app.background) and "FINISHED" in outcome:
+            priors.wait(priors.calls[-1])  # a script's next line may name the new prior
+        return outcome
 
-    def _make_job(self, context: bpy.types.Context) -> session.Job:
-        chosen = preferences.of(context)
-        session.configure(chosen.engine_python)
+    def make_job(self, context: bpy.types.Context) -> session.Job:
         if not self.name.strip():
             raise EngineProblem(
                 "prior_name", "Train Prior was not started.", "The new prior has no name.", "Give it one."
@@ -88,7 +63,7 @@ class SHAPEWRIGHT_OT_train_prior(bpy.types.Operator):
             "minutes": self.minutes,
             "start_from": "" if self.start_from == properties.NO_PRIOR else self.start_from,
             "resume": self.resume,
-            "device": self.device or chosen.device,
+            "device": self.device or preferences.of(context).device,
             "settings": self._settings(),
         }
         collection = None
