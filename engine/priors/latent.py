@@ -32,7 +32,7 @@ class Denoiser(nn.Module):
     size: coefficients.  classes: one embedding more stands for 'any class'.
     """
 
-    def __init__(self, size: int, classes: int, width: int = 320, blocks: int = 3) -> None:
+    def __init__(self, size: int, classes: int, width: int = 256, blocks: int = 3) -> None:
         super().__init__()
         self.arguments = {"size": size, "classes": classes, "width": width, "blocks": blocks}
         self.enter = nn.Linear(size, width)
@@ -253,18 +253,20 @@ def latent_from(about: dict[str, Any], tensors: dict[str, Tensor]) -> LatentMode
     return model
 
 
-def _noise_levels(steps: int, device: torch.device) -> Tensor:
+def _noise_levels(steps: int, device: torch.device, largest: float = _SIGMA_MAX) -> Tensor:
     """(steps + 1,) from the largest to 0 (Karras 2022, eq. 5)."""
     t = torch.linspace(0, 1, steps, device=device)
-    high, low = _SIGMA_MAX ** (1 / _RHO), _SIGMA_MIN ** (1 / _RHO)
+    high, low = largest ** (1 / _RHO), min(_SIGMA_MIN, largest / 2) ** (1 / _RHO)
     return torch.cat([(high + t * (low - high)) ** _RHO, t.new_zeros(1)])
 
 
 @torch.no_grad()
-def denoise(denoiser: Denoiser, noise: Tensor, labels: Tensor, steps: int = 24) -> Tensor:
-    """Heun's method on the probability flow (Karras 2022, algorithm 1): noise (N, K) at the largest level to data."""
+def denoise(
+    denoiser: Denoiser, noise: Tensor, labels: Tensor, steps: int = 24, largest: float = _SIGMA_MAX
+) -> Tensor:
+    """Heun's method on the probability flow (Karras 2022, algorithm 1): noisy (N, K) at the largest level to data."""
     x = noise
-    levels = _noise_levels(steps, noise.device)
+    levels = _noise_levels(steps, noise.device, largest)
     for now, then in itertools.pairwise(levels):
         slope = (x - denoiser(x, now.expand(len(x)), labels)) / now
         ahead = x + (then - now) * slope

@@ -149,7 +149,7 @@ def train_denoiser(
     dropped, so that 'any class' is learnt too. Returns the moving average of the weights."""
     device = data.device
     torch.manual_seed(seed)
-    network = Denoiser(data.shape[1], classes, width=min(320, 64 + 3 * data.shape[1])).to(device)
+    network = Denoiser(data.shape[1], classes, width=min(256, 64 + 2 * data.shape[1])).to(device)
     average = {k: v.detach().clone() for k, v in network.state_dict().items()}
     optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=0.05)
     generator = torch.Generator().manual_seed(seed)
