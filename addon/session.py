@@ -442,8 +442,8 @@ def current() -> Session:
     return _session
 
 
-def _on_slider(obj: bpy.types.Object, at_rest: bool) -> None:
-    current().sliders.moved(obj, at_rest)
+def _on_slider(obj: bpy.types.Object, by_command: bool) -> None:
+    current().sliders.moved(obj, at_rest=by_command, push=by_command)
     drive()
 
 

@@ -54,6 +54,8 @@ class _Drive:
     reference: scene.Reference
     wanted: tuple[float, ...]
     changed: float
+    push: bool = False
+    """Whether the end of it is to be remembered for undo."""
     question: _Question | None = None
     shown: tuple[tuple[float, ...], int] | None = None
 
@@ -73,15 +75,20 @@ class Sliders:
     def busy(self) -> bool:
         return bool(self._drives)
 
-    def moved(self, obj: bpy.types.Object, at_rest: bool = False) -> None:
-        """The object's sliders have other values now. at_rest: no more of them will follow."""
+    def moved(self, obj: bpy.types.Object, at_rest: bool = False, push: bool = False) -> None:
+        """The object's sliders have other values now. at_rest: no more of them will follow.
+
+        push: remember the end of it for undo. Of a slider that a person moves Blender itself remembers the value, and
+        with it whatever mesh is there when it is let go: going back to that makes it fine again, see `after_undo`.
+        """
         values = offsets(obj)
         changed = 0.0 if at_rest else time.monotonic()
         drive = self._drives.get(obj.session_uid)
         if drive is None:
-            self._drives[obj.session_uid] = _Drive(scene.Reference.of(obj), values, changed)
+            self._drives[obj.session_uid] = drive = _Drive(scene.Reference.of(obj), values, changed)
         elif drive.wanted != values or at_rest:
             drive.wanted, drive.changed = values, changed
+        drive.push = drive.push or push
         self.problem = None
         self.engine.start()
 
@@ -89,7 +96,8 @@ class Sliders:
         self._drives = {}
 
     def after_undo(self) -> None:
-        """An undo or redo may have brought back a mesh that was still coarse, or values that were just on their way."""
+        """An undo or redo may have brought back a mesh that was still coarse: the object goes on from there."""
+        self._drives = {}
         for obj in bpy.data.objects:
             if UNFINISHED in obj and BASE in obj:
                 self.moved(obj, at_rest=True)
@@ -127,7 +135,8 @@ class Sliders:
             if drive.shown[1] >= finest:
                 with contextlib.suppress(KeyError):
                     del obj[UNFINISHED]
-                scene.push_undo(f"Slide {obj.name}")
+                if drive.push:
+                    scene.push_undo(f"Slide {obj.name}")
                 return True
             if not rests:
                 return False
@@ -210,12 +219,12 @@ def question_of(
 _following = False
 
 listeners: list[Callable[[bpy.types.Object, bool], None]] = []
-"""Whom the sliders tell that they have moved, and whether they rest now: the session, from its first moment on."""
+"""Whom the sliders tell that they have moved, and whether a command did it: the session, from its first moment on."""
 
 
-def _tell(obj: bpy.types.Object, at_rest: bool) -> None:
+def _tell(obj: bpy.types.Object, by_command: bool) -> None:
     for listener in listeners:
-        listener(obj, at_rest)
+        listener(obj, by_command)
 
 
 def _on_value(self: ShapewrightSlider, context: bpy.types.Context) -> None:
@@ -235,7 +244,7 @@ def _on_value(self: ShapewrightSlider, context: bpy.types.Context) -> None:
     finally:
         _following = False
     for moved in driven:
-        _tell(moved, at_rest=False)
+        _tell(moved, by_command=False)
 
 
 class ShapewrightSlider(bpy.types.PropertyGroup):
@@ -326,7 +335,7 @@ def set_values(obj: bpy.types.Object, moved: dict[str, float]) -> None:
                 slider.value = slider.base + moved[slider.name]
     finally:
         _following = False
-    _tell(obj, at_rest=True)
+    _tell(obj, by_command=True)
 
 
 def register() -> None:

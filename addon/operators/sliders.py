@@ -116,7 +116,7 @@ class SHAPEWRIGHT_OT_apply_sliders(_Sliding, bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set:
         for obj in with_sliders(context):
-            session.current().sliders.moved(obj, at_rest=True)
+            session.current().sliders.moved(obj, at_rest=True, push=True)
         return self.follow()
 
 

@@ -127,7 +127,7 @@ def blend():
     facts = FACTS["blend"] = {}
     session = running()
     before = {obj.name for obj in coded()}
-    first, second = (bpy.data.objects[name] for name in FACTS["generate"]["names"][:2])
+    first, second = (bpy.data.objects[name] for name in ("Chair 2", "Chair 7"))
     facts["of"] = sorted([first.name, second.name], key=lambda name: bpy.data.objects[name].location.x)
     facts["heights of both"] = [height(bpy.data.objects[name]) for name in facts["of"]]
     yield from look_at(first, second)
@@ -138,6 +138,8 @@ def blend():
     made = sorted((obj for obj in coded() if obj.name not in before), key=lambda obj: obj.location.x)
     facts["shapes"] = [mesh_facts(obj) for obj in made]
     facts["places"] = [list(obj.location) for obj in made]
+    for other in coded():
+        other.hide_set(other not in (*made, first, second))
     yield from look_at(*made, first, second, far=1.1)
     screenshot("4_blend.png")
     facts["names"] = [obj.name for obj in made]
@@ -159,7 +161,7 @@ def shape_of(obj):
 def slide():
     facts = FACTS["slide"] = {"values": [], "meshes": [], "faces": []}
     session = running()
-    name = FACTS["generate"]["names"][0]
+    name = "Chair 7"
     obj = bpy.data.objects[name]
     for other in coded():
         other.hide_set(other != obj)
@@ -195,12 +197,10 @@ def slide():
     facts["after"] = shape_of(bpy.data.objects[name])
     facts["seconds"] = [round(value, 3) for value in session.sliders.seconds]
     facts["problem"] = str(session.sliders.problem or "")
-    yield from press("Z", ctrl=True)
-    for _ in range(2):  # Blender itself remembers the slider's value, which lies before our step
-        if shape_of(bpy.data.objects[name]) != facts["before"]:
-            yield from press("Z", ctrl=True)
-    yield from until(lambda: not session.sliders.busy, "the mesh after the undo", 300)
-    facts["after undo"] = shape_of(bpy.data.objects[name])
+    for when, shift in (("after undo", False), ("after redo", True)):
+        yield from press("Z", ctrl=True, shift=shift)
+        yield from until(lambda: not session.busy, f"the mesh {when}", 300)
+        facts[when] = shape_of(bpy.data.objects[name])
     settings = json.loads(bpy.data.objects[name]["shapewright_settings"])
     facts["kind"] = settings["kind"]
     select(name)

@@ -60,7 +60,7 @@ def test_the_mesh_follows_while_a_slider_is_dragged(facts):
     assert len(set(slide["values"])) > 5
     assert len(slide["meshes"]) >= 3, "it changes during the drag, not only after it"
     assert slide["after"] != slide["before"] and slide["after"] == slide["meshes"][-1]
-    assert slide["after undo"] == slide["before"]
+    assert slide["after undo"] == slide["before"] and slide["after redo"] == slide["after"]
 
 
 def test_the_main_thread_was_watched(log):
