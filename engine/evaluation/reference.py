@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.utils import parametrize
 
 from .. import losses
 from ..errors import Cancelled, InputError
@@ -94,29 +95,30 @@ def fit_code(
     def tensor(rows: NDArray[np.floating[Any]]) -> torch.Tensor:
         return torch.as_tensor(rows, dtype=torch.float32, device=device)
 
-    for step in range(settings.steps):
-        if should_stop():
-            raise Cancelled
-        if step == settings.steps // 2:
-            optimiser.param_groups[0]["lr"] = settings.rate / 10
-        picked = rng.integers(0, len(points), pairs)
-        aside = settings.offset * normals[picked]
-        asked = np.concatenate([points[picked] + aside, points[picked] - aside])
-        if empty:
-            assert cloud.viewpoint is not None
-            ends = points[rng.integers(0, len(points), empty)]
-            free = ends + (cloud.viewpoint - ends) * rng.random((empty, 1))
-            asked = np.concatenate([asked, free[(np.abs(free) < ev.BOUND).all(1)]])
-        with torch.enable_grad():
-            values = network.query(network.decode(code), tensor(asked)[None])[0]
-            loss = losses.clamped_l1(values[: 2 * pairs], distances)
-            if len(asked) > 2 * pairs:
-                loss = loss + losses.seen_empty(values[2 * pairs :])
-            loss = loss + settings.latent * code.square().sum()
-        optimiser.zero_grad()
-        torch.autograd.backward(loss)
-        optimiser.step()
-        history.append(float(loss.detach()))
+    with parametrize.cached():  # the weights are frozen: their norms are taken once
+        for step in range(settings.steps):
+            if should_stop():
+                raise Cancelled
+            if step == settings.steps // 2:
+                optimiser.param_groups[0]["lr"] = settings.rate / 10
+            picked = rng.integers(0, len(points), pairs)
+            aside = settings.offset * normals[picked]
+            asked = np.concatenate([points[picked] + aside, points[picked] - aside])
+            if empty:
+                assert cloud.viewpoint is not None
+                ends = points[rng.integers(0, len(points), empty)]
+                free = ends + (cloud.viewpoint - ends) * rng.random((empty, 1))
+                asked = np.concatenate([asked, free[(np.abs(free) < ev.BOUND).all(1)]])
+            with torch.enable_grad():
+                values = network.query(network.decode(code), tensor(asked)[None])[0]
+                loss = losses.clamped_l1(values[: 2 * pairs], distances)
+                if len(asked) > 2 * pairs:
+                    loss = loss + losses.seen_empty(values[2 * pairs :])
+                loss = loss + settings.latent * code.square().sum()
+            optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            optimiser.step()
+            history.append(float(loss.detach()))
     return code.detach(), history
 
 
@@ -125,7 +127,7 @@ def query_nodes(prior: Prior, code: torch.Tensor, count: int) -> float:
     draw = torch.Generator().manual_seed(0)
     points = ((torch.rand(count, 3, generator=draw) * 2 - 1) * BOUND).to(prior.device)
     began = time.perf_counter()
-    with torch.no_grad():
+    with torch.no_grad(), parametrize.cached():
         for part in torch.split(points, 65_536 if prior.device.type == "cpu" else 262_144):
             prior.field.query(prior.field.decode(code), part[None])
     if prior.device.type == "cuda":
@@ -145,7 +147,7 @@ def complete_by_reference(
     between = time.perf_counter()
 
     def signed_distance(points: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
+        with torch.no_grad(), parametrize.cached():
             return prior.field.query(prior.field.decode(code), points[None])[0]
 
     extraction = extract_dense(signed_distance, settings.resolution, device=prior.device, should_stop=should_stop)
