@@ -41,6 +41,7 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
         help="default: the prior's own",
     )  # fmt: skip
     generate.add_argument("--allow-duplicates", action="store_true", help="also near-copies of training shapes")
+    generate.add_argument("--allow-pieces", action="store_true", help="also shapes that do not hold together")
     _add_common(generate)
     generate.set_defaults(run=_generate)
 
@@ -53,6 +54,7 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
     vary.add_argument("-n", "--count", type=int, default=5, metavar="N", help="how many (default: 5)")
     vary.add_argument("--first", type=int, default=0, metavar="K", help="number of the first (default: 0)")
     vary.add_argument("--strength", type=float, default=0.5, metavar="S", help="0 itself .. 2 another shape (0.5)")
+    vary.add_argument("--allow-pieces", action="store_true", help="also shapes that do not hold together")
     vary.add_argument("--keep", type=Path, metavar="FILE", help="points of the part that stays as it is")
     _add_of_shapes(vary)
     _add_common(vary)
@@ -113,7 +115,7 @@ def _settings(options: argparse.Namespace, kind: str, *names: str) -> dict[str, 
 
 def _generate(options: argparse.Namespace) -> int:
     settings = _settings(options, "generate", "class_name", "count", "first", "temperature", "distribution")
-    settings["avoid_duplicates"] = not options.allow_duplicates
+    settings |= {"avoid_duplicates": not options.allow_duplicates, "avoid_pieces": not options.allow_pieces}
     numbers = range(options.first, options.first + options.count)
     return _run(options, settings, None, _Folder(options, "shape", numbers))
 
@@ -122,6 +124,7 @@ def _vary(options: argparse.Namespace) -> int:
     from ..geometry.io import load_input
 
     settings = _settings(options, "vary", "count", "first", "strength", "input_is", "align", "up")
+    settings["avoid_pieces"] = not options.allow_pieces
     arrays = _shapes(options, [options.input], settings)
     if options.keep is not None:
         points, normals, _, _ = load_input(options.keep)
@@ -308,6 +311,8 @@ def _run(
     lost = report.get("duplicates")
     if lost and (lost["training"] or lost["each_other"]):
         print(f"Drawn again: {lost['training']} near-copies of training shapes, {lost['each_other']} of one another")
+    if report.get("pieces"):
+        print(f"Drawn again: {report['pieces']} that did not hold together")
     if report["empty"]:
         print(f"Left out, without a surface: {', '.join(str(n) for n in report['empty'])}")
     print(f"Took {report['timings']['total']:.1f} s")

@@ -31,10 +31,11 @@ from scipy.spatial.distance import cdist
 
 from ..errors import Cancelled, EngineError, InputError
 from ..generation import sampling
-from ..generation.codes import decode, latent_of
+from ..generation.codes import decode, largest_piece, latent_of
 from ..geometry.clouds import FloatArray
 from ..geometry.meshes import Mesh
 from ..geometry.sampling import sample_surface
+from ..jobs.generate import CRUMBS
 from ..meshing import clean_mesh, extract_sparse
 from ..priors.prior import Prior
 from ..training.library import OTHER, Library, canonicalise
@@ -120,20 +121,26 @@ def set_measures(generated: Distances, across: Distances, reference: Distances) 
 
 
 def latent_family(
-    prior: Prior, distribution: str, temperature: float, seed: int, resolution: int, avoid_duplicates: bool = True
+    prior: Prior, distribution: str, temperature: float, seed: int, resolution: int, *, selected: bool = True
 ) -> tuple[str, Family]:
-    """(fingerprint, family): shapes as `shapewright generate` makes them."""
+    """(fingerprint, family): shapes as `shapewright generate` makes them; selected: without duplicates and pieces."""
     latent = latent_of(prior)
+    drawn: dict[str, list[sampling.Drawn]] = {}
+
+    def holds(coefficients: torch.Tensor) -> float:
+        return largest_piece(decode(prior, latent.expand(coefficients[None])[0]))
 
     def make(class_name: str, number: int) -> Mesh:
-        drawn = sampling.draw(
-            latent, 1, first=number, seed=seed, class_name=class_name, temperature=temperature,
-            distribution=distribution, avoid_duplicates=avoid_duplicates,
-        ).shapes[0]  # fmt: skip
-        shape = decode(prior, latent.expand(drawn.coefficients[None])[0])
-        return clean_mesh(extract_sparse(shape.signed_distance, resolution, device=prior.device, lipschitz=1.5).mesh)
+        if number >= len(drawn.get(class_name, [])):
+            drawn[class_name] = sampling.draw(
+                latent, number + 8, seed=seed, class_name=class_name, temperature=temperature,
+                distribution=distribution, avoid_duplicates=selected, largest_piece=holds if selected else None,
+            ).shapes  # fmt: skip
+        shape = decode(prior, latent.expand(drawn[class_name][number].coefficients[None])[0])
+        mesh = extract_sparse(shape.signed_distance, resolution, device=prior.device, lipschitz=1.5).mesh
+        return clean_mesh(mesh, CRUMBS)
 
-    marks = [prior.sha256, distribution, temperature, seed, resolution, avoid_duplicates]
+    marks = [prior.sha256, distribution, temperature, seed, resolution, selected]
     return hashlib.sha256(json.dumps(marks).encode()).hexdigest()[:16], make
 
 

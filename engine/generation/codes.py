@@ -9,17 +9,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse
+import scipy.sparse.csgraph
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, JobFailed
 from ..fields import evidence as ev
 from ..fields.conditional import GridField
 from ..geometry.clouds import FloatArray, PointCloud
 from ..geometry.meshes import Mesh
 from ..geometry.sampling import sample_surface, subsample
 from ..geometry.transforms import Similarity
+from ..meshing import extract_sparse
 from ..priors.latent import LatentModel
 from ..priors.prior import Prior, load_prior
 from ..priors.registry import list_priors
@@ -97,6 +100,26 @@ def decode(prior: Prior, code: Tensor) -> DecodedShape:
     """code: (C, R, R, R)."""
     with torch.no_grad():
         return DecodedShape(prior, code, prior.field.decode(code[None]))
+
+
+_PIECES_AT = 80
+
+
+def largest_piece(shape: DecodedShape) -> float:
+    """Share of the shape's surface that is in its largest piece, 0 (nothing there) to 1 (it holds together), at a
+    resolution of its own, so that it does not depend on that of a request. The walls of hollows are no pieces."""
+    try:
+        mesh = extract_sparse(shape.signed_distance, _PIECES_AT, device=shape.code.device, lipschitz=1.5).mesh
+    except JobFailed:
+        return 0.0
+    faces, count = mesh.faces, len(mesh.vertices)
+    joined = scipy.sparse.coo_matrix((np.ones(2 * len(faces)), faces[:, [0, 1, 1, 2]].reshape(-1, 2).T), (count, count))
+    piece = scipy.sparse.csgraph.connected_components(joined, directed=False)[1][faces[:, 0]]
+    a, b, c = mesh.vertices.astype(np.float64)[faces.T]
+    area = np.bincount(piece, weights=np.linalg.norm(np.cross(b - a, c - a), axis=1))
+    volume = np.bincount(piece, weights=np.einsum("ij,ij->i", a, np.cross(b, c)))
+    area = area[volume > 0]
+    return float(area.max() / area.sum()) if len(area) else 0.0
 
 
 def encode_points(prior: Prior, points: FloatArray) -> Tensor:

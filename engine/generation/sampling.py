@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from ..errors import Cancelled
-from ..priors.latent import LatentModel
+from ..priors.latent import _SIGMA_MAX, LatentModel, denoise
 
 ATTEMPTS = 8
 """Draws of one shape before a duplicate is accepted (and reported)."""
+PIECES_ATTEMPTS, WHOLE = 4, 0.96
+"""Draws of one shape before one in pieces is accepted, and the share of the surface that has to be in one piece."""
 
 
 def generator_for(*numbers: int) -> torch.Generator:
@@ -49,6 +51,7 @@ class Drawn:
     distance: float
     redrawn_training: int = 0
     redrawn_each_other: int = 0
+    redrawn_broken: int = 0
     duplicate: bool = False
 
 
@@ -68,35 +71,48 @@ def draw(
     temperature: float = 1.0,
     distribution: str = "default",
     avoid_duplicates: bool = True,
+    largest_piece: Callable[[Tensor], float] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Draws:
     """Shapes number first .. first + count - 1 of `seed`. Those before them are drawn too, without being decoded:
     what counts as a duplicate depends on them.
 
-    temperature: 0 = the most typical, 1 = as varied as the training shapes.  Raises InputError for an unknown class.
+    temperature: 0 = the most typical, 1 = as varied as the training shapes.  largest_piece: coefficients (K,) -> how
+    far the shape holds together; shapes in pieces (below WHOLE) are drawn again too, and the best of PIECES_ATTEMPTS
+    is taken.  Raises InputError for an unknown class.
     """
     threshold = duplicate_distance(latent)
     drawn: list[Drawn] = []
     kept = torch.zeros((0, latent.size), device=latent.device)
     begin = 0 if avoid_duplicates else first
+    patience = ATTEMPTS if avoid_duplicates else 1
     for index in range(begin, first + count):
         if should_stop():
             raise Cancelled
-        lost = [0, 0]
-        for attempt in range(ATTEMPTS):
+        best: Drawn | None = None
+        holds, lost, spent = -1.0, [0, 0, 0], 0
+        for attempt in range(ATTEMPTS + PIECES_ATTEMPTS):
             one = latent.sample(1, class_name or None, temperature, generator_for(seed, index, attempt), distribution)
             distance, names = latent.nearest_training(one)
             known = float(distance[0]) < threshold
             again = len(kept) > 0 and float(torch.cdist(one, kept).min()) / math.sqrt(latent.size) < threshold
-            if not avoid_duplicates or not (known or again) or attempt == ATTEMPTS - 1:
+            if avoid_duplicates and (known or again) and sum(lost[:2]) < patience - 1:
+                lost[0 if known else 1] += 1
+                continue
+            together = 1.0 if largest_piece is None else largest_piece(one[0])
+            if together > holds:
+                holds = together
+                best = Drawn(index, one[0], class_name, names[0], float(distance[0]), duplicate=known or again)
+            spent += 1
+            if holds >= WHOLE or spent == PIECES_ATTEMPTS:
                 break
-            lost[0 if known else 1] += 1
-        kept = torch.cat([kept, one])
-        belongs = class_name or latent.classes[int(latent.class_posterior(one)[0].argmax())]
+            lost[2] += 1
+        assert best is not None
+        kept = torch.cat([kept, best.coefficients[None]])
         if index >= first:
-            drawn.append(
-                Drawn(index, one[0], belongs, names[0], float(distance[0]), lost[0], lost[1], known or again)
-            )
+            best.redrawn_training, best.redrawn_each_other, best.redrawn_broken = lost
+            best.class_name = class_name or class_of(latent, best.coefficients)
+            drawn.append(best)
     return Draws(drawn, threshold)
 
 
@@ -105,18 +121,44 @@ def class_of(latent: LatentModel, coefficients: Tensor) -> str:
     return latent.classes[int(latent.class_posterior(coefficients[None])[0].argmax())]
 
 
-def relative(latent: LatentModel, code: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """A code (C, R, R, R) near `code`: a turn by strength * 45 degrees from the shape towards another of its class.
+def relative(
+    latent: LatentModel,
+    code: Tensor,
+    strength: float,
+    seeds: tuple[int, ...],
+    largest_piece: Callable[[Tensor], float] | None = None,
+) -> Tensor:
+    """A code (C, R, R, R) near `code`: turned by strength * 45 degrees towards noise, and made a shape again.
 
-    In coordinates about the class's centre z' = cos(a) z + sin(a) s with s a fresh draw: where z has the class's
-    Gaussian distribution z' has it too, whatever a is (Neal 1999; Cotter et al. 2013), so relatives are as plausible as
-    the shape itself. strength 0 gives the shape back, 2 a new one. What the coefficients do not hold fades alike.
+    With a diffusion model noise of 4 tan(a) standard deviations is added and taken away again from that level on
+    (SDEdit: Meng 2022), so that what comes out is a shape. Without, z' = cos(a) z + sin(a) s about the class's centre
+    with s a draw from its Gaussian, which leaves that Gaussian as it is (Neal 1999; Cotter et al. 2013). strength 0
+    gives the shape back, 2 a new one of its class. What the coefficients do not hold fades alike.
+
+    seeds: same numbers, same relative.  largest_piece: of a code; the best of PIECES_ATTEMPTS that falls into pieces.
     """
     coefficients = latent.project(code[None])
     left_over = code - latent.expand(coefficients)[0]
     kind = class_of(latent, coefficients[0])
-    centre = latent.class_mean(kind)
-    fresh = latent.sample(1, kind, 1.0, generator, "mixture") - centre
     angle = strength * math.pi / 4
-    moved = centre + math.cos(angle) * (coefficients - centre) + math.sin(angle) * fresh
-    return latent.expand(moved)[0] + math.cos(angle) * left_over
+    if strength <= 0:
+        return code
+    best, holds = code, -1.0
+    for attempt in range(PIECES_ATTEMPTS):
+        generator = generator_for(*seeds, attempt)
+        if latent.denoiser is not None:
+            level = min(4 * math.tan(min(angle, 1.52)), _SIGMA_MAX)
+            noise = torch.randn(coefficients.shape, generator=generator).to(latent.device)
+            label = torch.full((1,), latent.classes.index(kind), device=latent.device)
+            moved = denoise(latent.denoiser, coefficients + level * noise, label, largest=level)
+        else:
+            centre = latent.class_mean(kind)
+            fresh = latent.sample(1, kind, 1.0, generator, "mixture") - centre
+            moved = centre + math.cos(angle) * (coefficients - centre) + math.sin(angle) * fresh
+        found = latent.expand(moved)[0] + math.cos(angle) * left_over
+        together = 1.0 if largest_piece is None else largest_piece(found)
+        if together > holds:
+            best, holds = found, together
+        if holds >= WHOLE:
+            break
+    return best

@@ -23,6 +23,7 @@ from ..generation.codes import (
     code_tensor,
     decode,
     encode_points,
+    largest_piece,
     latent_of,
     prior_of,
     similarity_of,
@@ -55,6 +56,8 @@ from .types import (
 log = logging.getLogger(__name__)
 
 LIPSCHITZ = 1.5
+CRUMBS = 0.03
+"""Share of the surface below which a loose piece is left out: what was drawn from noise may leave some about."""
 OfShapes = VaryRequest | BlendRequest | ArithmeticRequest
 
 
@@ -87,6 +90,9 @@ class _Job:
         left = elapsed * (1 - fraction) / fraction if fraction > 0.15 else None
         self.callbacks.on_progress(Progress(stage, min(fraction, 0.999), left, message))
 
+    def largest_piece(self, coefficients: Tensor) -> float:
+        return largest_piece(decode(self.prior, self.latent.expand(coefficients[None])[0]))
+
     def deliver(
         self,
         field: Callable[[Tensor], Tensor],
@@ -115,7 +121,7 @@ class _Job:
             log.info("Shape %s has no surface", number)
             self.empty.append(number)
             return
-        mesh = clean_mesh(extraction.mesh)
+        mesh = clean_mesh(extraction.mesh, CRUMBS)
         self.evaluations += extraction.evaluations
         normals = None if mesh.normals is None else to_scene.apply_to_directions(mesh.normals)
         placed = Mesh(to_scene.apply(mesh.vertices), mesh.faces, normals)
@@ -185,6 +191,7 @@ def run_generate(request: GenerateRequest, arrays: JobArrays | None, callbacks: 
         temperature=request.temperature,
         distribution=request.distribution,
         avoid_duplicates=request.avoid_duplicates,
+        largest_piece=job.largest_piece if request.avoid_pieces else None,
         should_stop=callbacks.should_stop,
     )
     job.lap("draw")
@@ -193,7 +200,7 @@ def run_generate(request: GenerateRequest, arrays: JobArrays | None, callbacks: 
         row = {
             "class_name": drawn.class_name,
             "nearest": {"name": drawn.nearest, "distance": drawn.distance},
-            "redrawn": drawn.redrawn_training + drawn.redrawn_each_other,
+            "redrawn": drawn.redrawn_training + drawn.redrawn_each_other + drawn.redrawn_broken,
             "duplicate": drawn.duplicate,
         }
         shape = decode(job.prior, code)
@@ -202,7 +209,7 @@ def run_generate(request: GenerateRequest, arrays: JobArrays | None, callbacks: 
         settings={
             "class_name": request.class_name, "temperature": request.temperature, "resolution": request.resolution,
             "distribution": job.latent.default if request.distribution == "default" else request.distribution,
-            "avoid_duplicates": request.avoid_duplicates, "first": request.first,
+            "avoid_duplicates": request.avoid_duplicates, "avoid_pieces": request.avoid_pieces, "first": request.first,
         },
         duplicates={
             "training": sum(drawn.redrawn_training for drawn in draws.shapes),
@@ -210,6 +217,7 @@ def run_generate(request: GenerateRequest, arrays: JobArrays | None, callbacks: 
             "accepted": sum(drawn.duplicate for drawn in draws.shapes),
             "threshold": draws.threshold,
         },
+        pieces=sum(drawn.redrawn_broken for drawn in draws.shapes),
     )
 
 
@@ -349,8 +357,9 @@ def run_vary(request: VaryRequest, arrays: JobArrays | None, callbacks: JobCallb
     for done in range(request.count):
         number = request.first + done
         code = sampling.relative(
-            job.latent, given.code, request.strength, sampling.generator_for(request.seed, number, 1 << 20)
-        )
+            job.latent, given.code, request.strength, (request.seed, number, 1 << 20),
+            (lambda one: largest_piece(decode(job.prior, one))) if request.avoid_pieces else None,
+        )  # fmt: skip
         shape = decode(job.prior, code)
         field: Callable[[Tensor], Tensor] = shape.signed_distance
         if part is not None:

@@ -13,6 +13,7 @@ from ..generation import directions as ways
 from ..generation.codes import code_tensor, decode, latent_of, prior_of, similarity_of
 from ..geometry.meshes import Mesh
 from ..meshing import clean_mesh, extract_sparse
+from .generate import CRUMBS
 from .types import DirectionsRequest, JobArrays, JobCallbacks, JobResult, Progress, ShapeCode, SlideRequest
 
 CRUMBS_FROM = 96
@@ -98,7 +99,7 @@ def run_slide(request: SlideRequest, arrays: JobArrays | None, callbacks: JobCal
         shape.signed_distance, request.resolution, device=device, should_stop=callbacks.should_stop,
         lipschitz=1.5, with_normals=request.normals,
     )  # fmt: skip
-    mesh = clean_mesh(extraction.mesh) if request.resolution >= CRUMBS_FROM else extraction.mesh
+    mesh = clean_mesh(extraction.mesh, CRUMBS) if request.resolution >= CRUMBS_FROM else extraction.mesh
     lap("extract")
     normals = None if mesh.normals is None else to_scene.apply_to_directions(mesh.normals)
     placed = Mesh(to_scene.apply(mesh.vertices), mesh.faces, normals)

@@ -30,6 +30,7 @@ from .types import (
     DirectionsRequest,
     FitRequest,
     GenerateRequest,
+    GradientRequest,
     JobArrays,
     Request,
     SelftestRequest,
@@ -51,7 +52,7 @@ MAX_TRAINING_SHAPES = 20_000
 MAX_CODE = 2**20  # numbers of a code
 NEEDS_ARRAYS: dict[str, bool | None] = {
     "complete": True, "fit": True, "selftest": False, "generate": False, "vary": True, "blend": True,
-    "arithmetic": True, "directions": None, "slide": True, "train": None,
+    "arithmetic": True, "directions": None, "slide": True, "train": None, "gradient": None,
 }  # fmt: skip
 """Kind of job -> whether it comes with arrays; None: with or without."""
 TAKES_CODES = ("vary", "blend", "arithmetic", "directions", "slide")
@@ -290,6 +291,7 @@ _FIELDS: dict[str, dict[str, Callable[[str, Any], Any]]] = {
         "temperature": _number(0, 2),
         "distribution": _choice("default", "gaussian", "mixture", "diffusion"),
         "avoid_duplicates": _boolean,
+        "avoid_pieces": _boolean,
         **_COMMON,
     },
     "vary": {
@@ -298,6 +300,7 @@ _FIELDS: dict[str, dict[str, Callable[[str, Any], Any]]] = {
         "count": _integer(1, 1000),
         "first": _integer(0, 1_000_000),
         "strength": _number(0, 2),
+        "avoid_pieces": _boolean,
         "viewpoint": _viewpoint,
         **_COMMON,
     },
@@ -330,6 +333,20 @@ _FIELDS: dict[str, dict[str, Callable[[str, Any], Any]]] = {
         **_COMMON,
     },
 }
+_FIELDS["gradient"] = {
+    "kind": _choice("gradient"),
+    "field": _text(1024, empty=False),
+    "mode": _choice("densify", "reconstruct", "generate"),
+    "output": _choice("points", "mesh"),
+    "points": _integer(8, 5_000_000),
+    "class_name": _text(64, empty=True),
+    "count": _integer(1, 1000),
+    "latent": _choice("gan", "gaussian", "mixture", "diffusion"),
+    "temperature": _number(0, 2),
+    "align": _choice("none", "scale"),
+    "up": _choice(*UP_AXES),
+    **_COMMON,
+}
 _CLASSES: dict[str, type[Request]] = {
     "complete": CompleteRequest,
     "fit": FitRequest,
@@ -341,6 +358,7 @@ _CLASSES: dict[str, type[Request]] = {
     "directions": DirectionsRequest,
     "slide": SlideRequest,
     "train": TrainRequest,
+    "gradient": GradientRequest,
 }
 
 

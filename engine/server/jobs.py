@@ -648,7 +648,7 @@ class JobQueue:
         """End a worker that no longer listens; its job fails with `error`, or is cancelled where that was asked."""
         worker, job = self._worker, self._current
         self._worker = None
-        self._fail_slides(error or _stopped())
+        self._fail_slides(error or _hung("It was silent for too long."))
         if worker is not None:
             worker.leaving = True
             worker.kill()
