@@ -121,6 +121,13 @@ def _between(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     return a + (b - a) * t
 
 
+def plane_field(point: Float32, normal: Float32, device: torch.device, cells: int = 8) -> GridField:
+    """The signed distance of a plane: all that can be said of flat input."""
+    along = torch.linspace(-BOUND, BOUND, cells + 1, device=device)
+    nodes = torch.stack(torch.meshgrid(along, along, along, indexing="ij"), -1)
+    return GridField((nodes - torch.as_tensor(point, device=device)) @ torch.as_tensor(normal, device=device))
+
+
 # --------------------------------------------------------------------------------------------------------- the method
 
 
@@ -136,7 +143,7 @@ def fit_auto(
     if data.normals is None or not data.oriented:
         raise ValueError("auto needs oriented normals")
     area = data.area if data.area is not None else np.full(len(data.points), data.spacing**2, np.float32)
-    base = grid_cells(data.spacing, data.noise, _BASE_CELLS)
+    base = grid_cells(data.spacing, data.noise, min(_BASE_CELLS, max(settings.resolution, 32)))
     on_progress("Finding inside and outside", 0.0)
     psi, at_points = _indicator(data.points, data.normals, area, base, device)
     if not bool((psi < 0).any()):
@@ -149,6 +156,8 @@ def fit_auto(
     keep = np.abs(at_points) < 0.4
     if keep.mean() < 0.3:  # nothing agrees with anything: then the points themselves are all there is
         keep[:] = True
+    elif not bool(keep.all()):  # once more without those that do not belong to the surface
+        psi, _ = _indicator(data.points[keep], data.normals[keep], area[keep], base, device)
     cloud = _Cloud(data.points[keep], data.normals[keep], np.ones(int(keep.sum()), np.float32))
     if should_stop():
         raise Cancelled
@@ -159,7 +168,7 @@ def fit_auto(
     step = 2 * BOUND / base
     weight = 10.0 ** (4.0 * (settings.smoothness - 0.5))
     nodes, values = _band_of_coarse(distance, cloud, 3.2 * step)
-    solution = _solve(nodes, values, base, cloud, data.noise, weight, should_stop)
+    solution = _solve(nodes, values, base, cloud, data.noise, weight, should_stop, rounds=150)
     distance.ravel()[nodes] = solution
     answer.coarse = torch.as_tensor(distance)
     cloud.judge(answer, max(data.noise, 0.1 * step))
@@ -168,7 +177,7 @@ def fit_auto(
 
     cells = base
     finest = max(settings.resolution, base)
-    while 2 * cells <= 1.05 * finest and _worth_halving(BOUND / cells, data):
+    while 2 * cells <= 1.05 * finest and _worth_halving(BOUND / cells, data, weight):
         cells *= 2
         step = 2 * BOUND / cells
         nodes, values = _band_of_finer(answer, cells, cloud, 2.6 * step)
@@ -183,9 +192,9 @@ def fit_auto(
     return answer
 
 
-def _worth_halving(step: float, data: FitData) -> bool:
-    """Whether cells of this size still have something to say: not far below the spacing, nor below the noise."""
-    return step >= 0.4 * data.spacing and step >= data.noise
+def _worth_halving(step: float, data: FitData, smooth: float) -> bool:
+    """Whether cells of this size still have something to say: not far below the spacing, nor smoothed away."""
+    return step >= 0.4 * data.spacing and _bending(data.noise, step, smooth) < 3.0
 
 
 def _indicator(
@@ -356,9 +365,9 @@ def _solve(
     value = along.prod(2)
     slopes = [sign[None, :, axis] * along[:, :, (axis + 1) % 3] * along[:, :, (axis + 2) % 3] for axis in range(3)]
 
-    deviation = max(noise, 0.05 * step)
+    deviation = _deviation(noise, step)
     normal_weight = float(np.clip((max(deviation / step, 0.1)) ** 2 / 0.05, 0.2, 4.0))
-    bending = smooth * deviation**2 / (_CURVATURE * step**4)
+    bending = _bending(noise, step, smooth)
     pull = 1e-3 * min(bending, 1.0)
 
     root = np.sqrt(weights)[:, None]
@@ -405,6 +414,16 @@ def _solve(
         size = new
     log.debug("level %d: %d nodes, %d points, %.2g of the residual left", cells, width, count, size / max(first, 1e-30))
     return np.asarray(x * step, np.float32)
+
+
+def _deviation(noise: float, step: float) -> float:
+    """What a point is trusted to: its noise, and never better than the lattice can say."""
+    return max(noise, 0.01 * step)
+
+
+def _bending(noise: float, step: float, smooth: float) -> float:
+    """b of the module's energy."""
+    return smooth * _deviation(noise, step) ** 2 / (_CURVATURE * step**4)
 
 
 def _second_differences(nodes: Int64, side: int) -> Any:

@@ -207,6 +207,7 @@ def orient(
     given: bool = False,
     trusted: bool = False,
     viewpoint: FloatArray | None = None,
+    most_cells: int = 128,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Orientation:
     """Outward normals. lines: (N, 3) unit; with `given` their signs are a first guess, which is kept where it proves
@@ -221,17 +222,17 @@ def orient(
         some = np.sort(rng.choice(len(points), ORIENTED_POINTS, replace=False))
     area = statistics.area[some] * (len(points) / len(some))
     spacing = float(np.sqrt(np.median(area)))
-    start = lines[some] if given else None
-    signed = _winding_normals(points[some], lines[some], area, spacing, statistics.noise, start, device, should_stop)
+    finest = grid_cells(spacing / 1.5, statistics.noise, most_cells)
+    agreement = None
     if given:
+        signed = _winding_normals(points[some], lines[some], area, finest, True, device, should_stop)
         same = float(((signed * lines[some]).sum(1) > 0) @ area / area.sum())
         if same > 0.9:
             return Orientation(lines, same, "given")
         if same < 0.1:
             return Orientation(-lines, same, "given, turned over")
         agreement = same
-    else:
-        agreement = None
+    signed = _winding_normals(points[some], lines[some], area, finest, False, device, should_stop)
     if len(some) < len(points):
         signed = signed[cKDTree(points[some]).query(points)[1]]
     flip = (signed * lines).sum(1, keepdims=True) < 0
@@ -242,18 +243,17 @@ def _winding_normals(
     points: FloatArray,
     lines: FloatArray,
     area: Float64Array,
-    spacing: float,
-    noise: float,
-    start: FloatArray | None,
+    finest: int,
+    signed: bool,
     device: torch.device,
     should_stop: Callable[[], bool],
 ) -> FloatArray:
+    """(N, 3) the lines with signs. signed: those of `lines` are the first guess, else shelter gives it."""
     p = torch.as_tensor(points, dtype=torch.float32, device=device)
     line = torch.as_tensor(lines, dtype=torch.float32, device=device)
     a = torch.as_tensor(area, dtype=torch.float32, device=device)[:, None]
-    finest = grid_cells(spacing, noise)
-    if start is not None:
-        normals = torch.as_tensor(start, dtype=torch.float32, device=device)
+    if signed:
+        normals = line
     else:
         normals = _away_from_shelter(p, line, a, finest, should_stop)
         guess = _voted(points, lines, (normals * line).sum(1).cpu().numpy())

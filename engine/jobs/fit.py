@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from .. import __version__
 from ..device import describe_device, resolve_device
 from ..errors import Cancelled, EngineError, InputError, JobFailed
+from ..fitting.auto_fit import plane_field
 from ..fitting.field_store import KeptField, keep_field, load_field, some_of
 from ..fitting.fit_types import UNIT_SIDE, FitData, FitSettings, FittedField, Method, find_method
 from ..fitting.orientation import CloudStatistics, Orientation, cloud_statistics, normal_lines, orient
@@ -25,14 +28,15 @@ from ..geometry.meshes import Mesh, compacted
 from ..geometry.metrics import distances_to_surface
 from ..geometry.sampling import remove_duplicates, sample_surface
 from ..geometry.transforms import Similarity
-from ..meshing import BOUND, clean_mesh, extract_sparse, is_watertight
+from ..meshing import BOUND, extract_sparse, is_watertight
 from .complete import mesh_to_scene
 from .types import FitRequest, JobArrays, JobCallbacks, JobResult, Preview, Progress
 
 log = logging.getLogger(__name__)
 
 WORKING_POINTS = 400_000
-"""Larger clouds are averaged in fine cells, and thinned where that is not enough."""
+"""At most so many are worked on, and at most eight times the resolution's square: larger clouds are averaged in cells
+half as large as the grid's, and thinned where that is not enough."""
 MOST_POINTS = 5_000_000
 LEAST_POINTS = 10
 KEPT_POINTS = 60_000
@@ -114,9 +118,13 @@ def run_fit(request: FitRequest, arrays: JobArrays | None, callbacks: JobCallbac
             callbacks.on_preview(Preview(mesh_to_scene(first.mesh, to_scene), min(64, request.resolution)))
 
         settings = FitSettings(request.resolution, request.smoothness, request.iterations, request.seed)
-        fitted = method.fit(
-            prepared.data, settings, device, report_progress.part(0.15, 0.75), show, callbacks.should_stop
-        )
+        if flat:
+            assert prepared.data.normals is not None
+            fitted: FittedField = plane_field(prepared.data.points.mean(0), prepared.data.normals[0], device)
+        else:
+            fitted = method.fit(
+                prepared.data, settings, device, report_progress.part(0.15, 0.75), show, callbacks.should_stop
+            )
         lap("fit")
         warnings = [*warnings, *fitted.warnings]
         points, reach = some_of(prepared.data.points, prepared.statistics.area, KEPT_POINTS, request.seed)
@@ -139,7 +147,7 @@ def run_fit(request: FitRequest, arrays: JobArrays | None, callbacks: JobCallbac
         with_normals=True,
     )
     cell = 2 * BOUND / request.resolution
-    mesh = clean_mesh(extraction.mesh, 0.002, kept.points, reach=2 * cell)
+    mesh = _without_crumbs(extraction.mesh, kept.points)
     is_open = request.open_boundaries or flat
     if is_open:
         mesh = _trimmed(mesh, kept, cell)
@@ -162,7 +170,7 @@ def run_fit(request: FitRequest, arrays: JobArrays | None, callbacks: JobCallbac
         "residual": {name: value * to_scene.scale for name, value in residual.items()},
         "watertight": is_watertight(placed),
         "open_boundaries": is_open,
-        "components": _components(placed),
+        "components": _parts(placed)[0],
         "vertices": len(placed.vertices),
         "faces": len(placed.faces),
         "evaluations": extraction.evaluations,
@@ -261,7 +269,7 @@ def _prepare(
             "result.",
             "Give a denser scan.",
         )
-    cloud = _thinned(cloud, rng)
+    cloud = _thinned(cloud, request.resolution, rng)
     left_out = 0
     if not has_faces:
         report_progress("Leaving out stray points", 0.04)
@@ -324,7 +332,8 @@ def _prepare(
         lines = _unit_rows(lines, points, statistics)
         orientation = orient(
             points, lines, statistics, device, rng,
-            given=unit_given and request.normals != "none", trusted=trusted, viewpoint=eye, should_stop=should_stop,
+            given=unit_given and request.normals != "none", trusted=trusted, viewpoint=eye,
+            most_cells=min(128, max(64, request.resolution)), should_stop=should_stop,
         )  # fmt: skip
         normals_out, oriented = orientation.normals, True
         if unit_given and orientation.found_by == "winding number" and not has_faces:
@@ -351,14 +360,15 @@ def _prepare(
     return _Prepared(data, to_scene, statistics, orientation, flat, left_out, warnings)
 
 
-def _thinned(cloud: PointCloud, rng: np.random.Generator) -> PointCloud:
-    """At most WORKING_POINTS: the means of fine cells, which takes noise away too, then a random choice."""
-    if len(cloud.points) <= WORKING_POINTS:
+def _thinned(cloud: PointCloud, resolution: int, rng: np.random.Generator) -> PointCloud:
+    """The means of the points in cells, which takes noise away too; then a random choice of what is wanted."""
+    wanted = int(np.clip(8 * resolution**2, 60_000, WORKING_POINTS))
+    if len(cloud.points) <= wanted:
         return cloud
     low = cloud.points.min(0)
-    size = float(np.ptp(cloud.points, axis=0).max()) / 1024
+    size = float(np.ptp(cloud.points, axis=0).max()) / (2 * resolution)
     at = ((cloud.points - low) / size).astype(np.int64)
-    key = (at[:, 0] * 1025 + at[:, 1]) * 1025 + at[:, 2]
+    key = (at[:, 0] * 1025 + at[:, 1]) * 1025 + at[:, 2]  # resolution is at most 512
     if cloud.normals is not None:
         key = key * 8 + (cloud.normals > 0) @ np.array([4, 2, 1])
     _, group, count = np.unique(key, return_inverse=True, return_counts=True)
@@ -368,8 +378,8 @@ def _thinned(cloud: PointCloud, rng: np.random.Generator) -> PointCloud:
 
     points = mean(cloud.points)
     normals = None if cloud.normals is None else mean(cloud.normals)
-    if len(points) > WORKING_POINTS:
-        chosen = np.sort(rng.choice(len(points), WORKING_POINTS, replace=False))
+    if len(points) > wanted:
+        chosen = np.sort(rng.choice(len(points), wanted, replace=False))
         points, normals = points[chosen], None if normals is None else normals[chosen]
     return PointCloud(points, normals)
 
@@ -399,17 +409,28 @@ def _trimmed(mesh: Mesh, kept: KeptField, cell: float) -> Mesh:
             "The fitted surface is nowhere near the points, so that nothing is left of it where boundaries stay open.",
             "Close the boundaries, or give a denser scan.",
         )
-    return clean_mesh(compacted(Mesh(mesh.vertices, faces, mesh.normals)), 0.002, kept.points, reach=2 * cell)
+    return _without_crumbs(compacted(Mesh(mesh.vertices, faces, mesh.normals)), kept.points)
 
 
-def _components(mesh: Mesh) -> int:
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
+def _parts(mesh: Mesh) -> tuple[int, Any]:
+    """How many connected parts, and (V,) which one each vertex belongs to."""
     a, b, c = mesh.faces.T
     ends = np.concatenate([a, b]), np.concatenate([b, c])
     links = coo_matrix((np.ones(len(ends[0]), np.int8), ends), shape=(len(mesh.vertices),) * 2)
-    return int(connected_components(links, directed=False)[0])
+    count, part = connected_components(links, directed=False)
+    return int(count), part
+
+
+def _without_crumbs(mesh: Mesh, points: FloatArray) -> Mesh:
+    """Without the parts that hardly a point lies nearest to: one in a thousand, and at least six. The largest stays."""
+    count, part = _parts(mesh)
+    if count == 1:
+        return mesh
+    near = cKDTree(mesh.vertices).query(points)[1]
+    owned = np.bincount(part[near], minlength=count)
+    keep = owned >= max(6, 0.001 * len(points))
+    keep[np.argmax(owned)] = True
+    return compacted(Mesh(mesh.vertices, mesh.faces[keep[part[mesh.faces[:, 0]]]], mesh.normals))
 
 
 def _opposed(data: FitData, reach: float) -> float:

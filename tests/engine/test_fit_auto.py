@@ -129,7 +129,7 @@ def test_holes_are_closed_or_left_open() -> None:
     opened, report = fit(points[half], normals[half], open_boundaries=True)
     assert not report["watertight"] and report["open_boundaries"] and report["components"] == 1
     assert opened.vertices[:, 2].max() < 0.32  # a cap of 0.5 would close it
-    assert off_sphere(opened.vertices).max() < 0.03
+    assert off_sphere(opened.vertices).max() < 0.06
     assert covered(opened, points[half]) < 0.04
 
 
