@@ -1,7 +1,8 @@
 """The code that a shape carries: what its prior knows it by, kept in the object's custom properties.
 
 It travels with the object through saving, appending and copying, and is all that it takes to vary, blend or slide the
-shape later. `CODE` always is the code of the mesh that the object has now.
+shape later. `CODE` is the code of the mesh that the object had when it was stored; whether a person has changed the
+mesh since, `fits_mesh` says.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from .engine_client import EngineProblem
 
 CODE, CODE_SHAPE, POSE = "shapewright_code", "shapewright_code_shape", "shapewright_pose"
 """Little-endian float32 as bytes; the code's shape; canonical frame -> the object's own coordinates, row by row."""
+MESH = "shapewright_code_mesh"
+"""What tells the mesh of the code from another one: number of vertices, sum of their distances from the origin."""
 PRIOR, PRIOR_HASH, CLASS = "shapewright_prior", "shapewright_prior_hash", "shapewright_class"
 
 
@@ -26,7 +29,7 @@ PRIOR, PRIOR_HASH, CLASS = "shapewright_prior", "shapewright_prior_hash", "shape
 class Shape:
     """An object as the engine will see it: by its code where it has one, else by its surface.
 
-    arrays(): code and pose, or points, normals and faces, in the frame that is sent.
+    arrays(): code and pose, or points, normals and faces, in the frame that is sent.  note: what a person should know.
     """
 
     name: str
@@ -34,12 +37,30 @@ class Shape:
     prior: str = ""
     prior_hash: str = ""
     class_name: str = ""
+    note: str = ""
 
 
 def store(obj: bpy.types.Object, code: np.ndarray, local_pose: np.ndarray) -> None:
+    """Gives a mesh object the code of the mesh that it has now."""
     put_bytes(obj, CODE, np.ascontiguousarray(code, "<f4").tobytes())
     obj[CODE_SHAPE] = [int(length) for length in code.shape]
+    obj[MESH] = _fingerprint(obj.data)
     store_pose(obj, local_pose)
+
+
+def _fingerprint(mesh: bpy.types.Mesh) -> list[float]:
+    points = np.empty(3 * len(mesh.vertices), np.float32)
+    if len(points):
+        mesh.attributes["position"].data.foreach_get("vector", points)
+    return [float(len(mesh.vertices)), float(np.linalg.norm(points.reshape(-1, 3).astype(np.float64), axis=1).sum())]
+
+
+def fits_mesh(obj: bpy.types.Object) -> bool:
+    """Whether the object still has the mesh that its code describes."""
+    if obj.mode == "EDIT":
+        obj.update_from_editmode()
+    known = list(obj.get(MESH, ()))
+    return len(known) == 2 and bool(np.allclose(known, _fingerprint(obj.data), rtol=1e-5, atol=1e-12))
 
 
 def put_bytes(obj: bpy.types.Object, name: str, value: bytes) -> None:
@@ -101,7 +122,8 @@ def read(obj: bpy.types.Object, depsgraph: bpy.types.Depsgraph, frame: np.ndarra
 
     Raises EngineProblem where the object has neither code nor points.
     """
-    if has_code(obj):
+    edited = has_code(obj) and not fits_mesh(obj)
+    if has_code(obj) and not edited:
         code = code_of(obj)
         pose = similar(np.linalg.inv(frame) @ np.array(obj.matrix_world, np.float64) @ local_pose(obj))
         return named(obj, lambda: {"code": code, "pose": pose})
@@ -118,7 +140,8 @@ def read(obj: bpy.types.Object, depsgraph: bpy.types.Depsgraph, frame: np.ndarra
             "faces": found["faces"],
         }
 
-    return Shape(obj.name, arrays)
+    note = f"'{obj.name}' was changed since the prior made it: its mesh is taken, not its code." if edited else ""
+    return Shape(obj.name, arrays, note=note)
 
 
 def named(obj: bpy.types.Object, arrays: Callable[[], dict[str, np.ndarray | None]] = dict) -> Shape:

@@ -129,6 +129,13 @@ class Sliders:
             raise self.engine.problem
         if self.engine.state != READY or self.engine.client is None:
             return False
+        if drive.shown is None and not codes.fits_mesh(obj):
+            raise EngineProblem(
+                "shape_edited",
+                f"The sliders of '{obj.name}' do not move it.",
+                "Its mesh was changed since the prior made it, and that would be lost.",
+                "Undo the change; or make a variant of it with strength 0, and move that one's sliders.",
+            )
         finest = int(obj.get(RESOLUTION, 128))
         rests = time.monotonic() - drive.changed >= REST_S
         if drive.shown is not None and drive.shown[0] == drive.wanted:

@@ -59,7 +59,8 @@ class JobOperator:
         except EngineProblem as problem:
             self.report({"ERROR"}, str(problem))
             return {"CANCELLED"}
-        for note in job.scan.notes if job.scan is not None else ():
+        notes = [*(job.scan.notes if job.scan is not None else ()), *(shape.note for shape in job.shapes if shape.note)]
+        for note in notes:
             self.report({"WARNING"}, note)
         if not (self.blocking or bpy.app.background):
             session.drive()

@@ -72,7 +72,7 @@ def frame_of(obj: bpy.types.Object) -> np.ndarray:
     """
     world = np.array(obj.matrix_world, np.float64)
     scale = np.linalg.norm(world[:3, :3], axis=0)
-    if codes.has_code(obj) and scale.min() > 0 and np.linalg.det(world[:3, :3]) > 0:
+    if codes.has_code(obj) and codes.fits_mesh(obj) and scale.min() > 0 and np.linalg.det(world[:3, :3]) > 0:
         rotation = world[:3, :3] / scale
         if np.allclose(rotation.T @ rotation, np.eye(3), atol=1e-4):
             frame = world.copy()

@@ -2,7 +2,7 @@
 
 import bpy
 
-from .. import codes, generation, preferences, session, sliding
+from .. import codes, generation, preferences, scene, session, sliding
 from ..operators import blend
 from .base import ShapewrightPanel
 
@@ -75,7 +75,10 @@ class SHAPEWRIGHT_PT_sliders(_Section, bpy.types.Panel):
         layout = self.layout
         obj = context.active_object
         if not codes.has_code(obj):
-            layout.label(text="Select a shape that has a code", icon="INFO")
+            layout.label(text="Select a shape that the prior made", icon="INFO")
+            if not scene.why_unreadable(obj):
+                take_up = layout.operator("shapewright.vary", text="Or Let It Take Up This One", icon="IMPORT")
+                take_up.strength, take_up.variants, take_up.keep = 0.0, 1, "NONE"
             return
         if sliding.has_sliders(obj):
             column = layout.column(align=True)

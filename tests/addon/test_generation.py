@@ -239,6 +239,16 @@ def test_a_damaged_code_is_refused_with_the_way_out(chairs):
         bpy.ops.shapewright.vary()
 
 
+def test_a_shape_changed_by_hand_is_taken_as_it_is_now(addon, chairs):
+    chairs[0].scale = (3, 3, 3)
+    activate(chairs[0])
+    bpy.ops.object.transform_apply(location=False, rotation=False, scale=True)
+    assert bpy.ops.shapewright.vary(variants=1) == {"FINISHED"}
+    variant = bpy.data.objects["Chair 1 Variant 1"]
+    assert height(variant) == pytest.approx(3, rel=1e-5)
+    assert "prior_sha256" not in json.loads(variant["shapewright_settings"])
+
+
 # --------------------------------------------------------------------------------------------------------------- blend
 
 
@@ -433,6 +443,14 @@ def test_what_goes_wrong_while_sliding_is_shown(addon, driven, monkeypatch):
     assert "household" in " ".join(draw(addon.panels.generate.SHAPEWRIGHT_PT_sliders).said)
 
 
+def test_a_shape_changed_by_hand_is_not_overwritten_by_its_sliders(addon, driven):
+    driven.data.vertices[0].co.x += 0.2
+    driven.shapewright_sliders["Height"].value = 2.5
+    settle(addon)
+    assert addon.session.current().sliders.problem.code == "shape_edited"
+    assert height(driven) == pytest.approx(1)
+
+
 def test_an_object_deleted_while_it_slides_does_not_matter(addon, driven):
     driven.shapewright_sliders["Height"].value = 2.0
     addon.session.current().step()
@@ -482,7 +500,8 @@ def test_the_panels_offer_what_there_is(addon, driven):
     assert "shapewright.densify" in offered(panels.SHAPEWRIGHT_PT_densify)
     assert "Height" in draw(panels.SHAPEWRIGHT_PT_sliders).said
     activate(add_object(bpy.data.meshes.new("Plain"), "Plain"))
-    assert not offered(panels.SHAPEWRIGHT_PT_sliders)
+    (offer,) = [given for idname, _, given in draw(panels.SHAPEWRIGHT_PT_sliders).operators]
+    assert (offer.strength, offer.variants) == (0.0, 1), "the shape itself, with a code"
 
 
 def test_the_classes_are_those_of_the_chosen_prior(emulated):
