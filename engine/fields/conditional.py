@@ -45,8 +45,10 @@ class _FrozenConvolution(torch.autograd.Function):
 
     torch picks the plain loop again for the gradient, ten times slower than the convolution itself. The gradient of a
     convolution in its input is one too: with the weights mirrored and transposed, of the output's gradient, between
-    whose numbers a stride leaves zeros. It is linear, so derivatives of any order and direction are convolutions.
+    whose numbers a stride leaves zeros. That of the gradient is one again, and so on.
     """
+
+    generate_vmap_rule = True
 
     @staticmethod
     def forward(input: Tensor, weight: Tensor, bias: Tensor | None, padding: int, stride: int) -> Tensor:
@@ -58,7 +60,6 @@ class _FrozenConvolution(torch.autograd.Function):
         input, weight, _, ctx.padding, ctx.stride = inputs
         ctx.shape = input.shape
         ctx.save_for_backward(weight)
-        ctx.save_for_forward(weight)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
@@ -73,25 +74,13 @@ class _FrozenConvolution(torch.autograd.Function):
         mirrored = weight.flip(2, 3, 4).transpose(0, 1)
         return _frozen(gradient, mirrored, None, kernel - 1 - ctx.padding, 1), None, None, None, None
 
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
-        (weight,) = ctx.saved_tensors
-        return _frozen(tangent, weight, None, ctx.padding, ctx.stride)
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, ...], input: Tensor, weight: Tensor, bias: Tensor | None, padding: int,
-        stride: int,
-    ) -> tuple[Tensor, int]:  # fmt: skip
-        assert in_dims[0] is not None and in_dims[1] is None and in_dims[2] is None
-        input = input.movedim(in_dims[0], 0)
-        out = _frozen(input.flatten(0, 1), weight, bias, padding, stride)
-        return out.reshape(*input.shape[:2], *out.shape[1:]), 0
-
 
 def _frozen(input: Tensor, weight: Tensor, bias: Tensor | None, padding: int, stride: int) -> Tensor:
-    apply: Any = _FrozenConvolution.apply  # without annotations in torch
-    out: Tensor = apply(input, weight, bias, padding, stride)
+    if torch.is_grad_enabled() and input.requires_grad:
+        apply: Any = _FrozenConvolution.apply  # without annotations in torch
+        out: Tensor = apply(input, weight, bias, padding, stride)
+    else:
+        out = torch.mkldnn_convolution(input, weight, bias, (padding,) * 3, (stride,) * 3, (1,) * 3, 1)
     return out
 
 
