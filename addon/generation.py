@@ -28,8 +28,8 @@ class SetWriter(results.JobWriter):
     """Several new shapes in a collection of their own, each appearing as soon as it is there.
 
     name: of the collection, and in the singular of each object ("Chair").  frame: (4, 4), sent frame -> world.
-    place: moves each of them on.  start_frame, hold: where they follow each other on the timeline instead of standing
-    side by side, the first's frame and how many frames each is shown.
+    place: moves each of them on.  scene: where, if not in the active collection.  start_frame, hold: where they follow
+    each other on the timeline instead of standing side by side, the first's frame and how many frames each is shown.
     """
 
     def __init__(
@@ -40,12 +40,15 @@ class SetWriter(results.JobWriter):
         place: Place,
         start_frame: int | None = None,
         hold: int = 1,
+        scene: bpy.types.Scene | None = None,
     ) -> None:
         super().__init__()
         self.collection_name, self.name = collection_name, name
         self.place = place
         self.start_frame, self.hold = start_frame, hold
-        self.home = Reference.of(bpy.context.collection) if bpy.context.collection is not None else None
+        active = bpy.context.collection if scene is None else None
+        self.home = Reference.of(active) if active is not None else None
+        self.scene = Reference.of(scene or bpy.context.scene)
         self._frame = frame
         self._matrix, self._bake = _without_scale(frame)
 
@@ -92,7 +95,7 @@ class SetWriter(results.JobWriter):
                 return found
         home = self.home.find(bpy.data.collections) if self.home is not None else None
         if home is None or home.library is not None:
-            home = bpy.context.scene.collection
+            home = (self.scene.find(bpy.data.scenes) or bpy.context.scene).collection
         return self._new_collection(self.collection_name, [home])
 
     def _show_in_turn(self, obj: bpy.types.Object, number: int, count: int) -> None:

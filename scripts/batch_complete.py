@@ -1,11 +1,13 @@
-"""Completes every shape of a folder, or fits a surface to each, in Blender without a window or in plain Python with the
-bpy module.
+"""Completes every shape of a folder, fits a surface to each, or generates new ones, in Blender without a window or in
+plain Python with the bpy module.
 
     blender -b --python scripts/batch_complete.py --python-exit-code 1 -- --input FOLDER --output FOLDER [options]
     python scripts/batch_complete.py --input FOLDER --output FOLDER [options]
+    python scripts/batch_complete.py --mode generate --class chair --count 10 --output FOLDER [options]
 
---mode fit fits surfaces with no prior, as Fit Shape does; without it shapes are completed. Every input (PLY, OBJ, STL,
-OFF, GLB, glTF, XYZ, NPY, NPZ) gets a mesh and a preview picture in the output folder and a line in report.jsonl there.
+--mode fit fits surfaces with no prior, as Fit Shape does; --mode generate needs no input; without either, shapes are
+completed. Every input (PLY, OBJ, STL, OFF, GLB, glTF, XYZ, NPY, NPZ), or every new shape, gets a mesh and a preview
+picture in the output folder and a line in report.jsonl there; a shape that has a code gets it in a file beside it.
 A bad file is reported and skipped. Run it again and only what is missing, has failed, has changed or was asked for with
 other settings is done; --force does everything anew.
 
@@ -39,17 +41,20 @@ import looks
 import numpy as np
 from mathutils import Matrix, Vector
 
+from addon import codes as blender_codes
 from addon import fits as blender_fits
+from addon import generation as blender_generation
 from addon import scene as blender_scene
 from addon import session as blender_session
 from addon.engine_client import EngineProblem, MeshArrays
+from engine.commands.generate import write_code
 from engine.errors import EngineError
 from engine.geometry.io import READABLE, load_input, write_mesh
 from engine.geometry.meshes import Mesh
-from engine.jobs.types import FIT_METHODS
+from engine.jobs.types import FIT_METHODS, ShapeCode
 
 REPORT = "report.jsonl"
-DONE_AS = {"complete": "complete", "fit": "fitted"}
+DONE_AS = {"complete": "complete", "fit": "fitted", "generate": "generated"}
 FORMAT = 1  # of the fingerprint: raise it when the same settings would give another file
 
 
@@ -57,7 +62,7 @@ def main(arguments: list[str]) -> int:
     options = parse(arguments)
     # Blender prints to the same terminal: ours are the lines with numbers, the log is for warnings.
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    inputs, ignored = find_inputs(options.input)
+    inputs, ignored = (new_shapes(options), 0) if options.mode == "generate" else find_inputs(options.input)
     if not inputs:
         print(f"There is nothing to {options.mode} in {options.input}: no file ends in {', '.join(READABLE)}.")
         return 2
@@ -91,12 +96,13 @@ def main(arguments: list[str]) -> int:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="batch_complete.py", description="Completes every shape of a folder, or fits a surface to each."
+        prog="batch_complete.py",
+        description="Completes every shape of a folder, fits a surface to each, or generates new ones.",
     )
     parser.add_argument(
         "--mode", default="complete", choices=tuple(DONE_AS), help="fit: a surface with no prior; default: complete"
     )
-    parser.add_argument("--input", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--input", type=Path, metavar="FOLDER", help="of what is to be completed or fitted")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--format", default="ply", choices=("ply", "obj", "stl", "glb"), help="default: ply")
     completing = parser.add_argument_group("to complete")
@@ -107,6 +113,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--viewpoint", type=three_numbers, metavar="X,Y,Z", help="where the sensor stood, for all inputs"
     )
     completing.add_argument("--hypotheses", type=int, default=1, metavar="K", help="default: 1")
+    generating = parser.add_argument_group("to generate (with --prior)")
+    generating.add_argument("--class", default="", dest="class_name", metavar="NAME", help="default: any")
+    generating.add_argument("--count", type=int, default=10, metavar="N", help="default: 10")
+    generating.add_argument("--temperature", type=float, default=0.9, metavar="T", help="0 typical, 1 varied; 0.9")
     fitting = parser.add_argument_group("to fit")
     fitting.add_argument("--method", default="auto", choices=FIT_METHODS, help="default: auto")
     fitting.add_argument("--smoothness", type=float, default=0.5, metavar="S", help="0 to 1; default: 0.5")
@@ -132,10 +142,17 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         else:
             joined.append(argument)
     options = parser.parse_args(joined)
-    options.input, options.output = options.input.absolute(), options.output.absolute()
-    if not options.input.is_dir():
-        parser.error(f"there is no folder {options.input}")
-    if options.input.resolve() == options.output.resolve():
+    options.output = options.output.absolute()
+    if options.mode == "generate":
+        if options.input is not None or options.count < 1:
+            parser.error("--mode generate takes no --input, and a --count of 1 or more")
+    elif options.input is None:
+        parser.error("--input is missing")
+    else:
+        options.input = options.input.absolute()
+        if not options.input.is_dir():
+            parser.error(f"there is no folder {options.input}")
+    if options.input is not None and options.input.resolve() == options.output.resolve():
         parser.error("input and output are the same folder: the next run would take the results for inputs")
     if not options.engine_python and not os.environ.get("SHAPEWRIGHT_ENGINE_PYTHON"):
         python = ROOT / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -162,6 +179,11 @@ def find_inputs(folder: Path) -> tuple[list[Path], int]:
     return readable, len(files) - len(readable)
 
 
+def new_shapes(options: argparse.Namespace) -> list[Path]:
+    """What stands for the inputs where there are none: a name for each new shape, numbered from 0."""
+    return [Path(f"{options.class_name or 'shape'}_{number:03d}") for number in range(options.count)]
+
+
 def output_names(inputs: list[Path], extension: str) -> dict[str, str]:
     """Input name -> output name: 'chair.ply', but 'chair_obj.ply' where two inputs differ in nothing but their ending
     (or in upper and lower case, which is nothing to some file systems)."""
@@ -180,7 +202,12 @@ def fingerprint(path: Path, options: argparse.Namespace) -> str:
     if options.mode == "fit":
         own = ("method", "smoothness", "normals", "noise", "open_boundaries", "iterations")
         names = ("mode", "format", "viewpoint", "resolution", "seed", *own)
+    elif options.mode == "generate":
+        names = ("mode", "format", "prior", "class_name", "temperature", "resolution", "seed")
     digest = hashlib.sha256(json.dumps([FORMAT, *[getattr(options, name) for name in names]]).encode())
+    if options.mode == "generate":  # shape number k of a seed is the same whatever else is asked for
+        digest.update(path.name.encode())
+        return digest.hexdigest()[:32]
     try:
         with path.open("rb") as file:
             while block := file.read(1 << 20):
@@ -271,18 +298,45 @@ def make_job(
     return blender_session.Job(title, request, scan, want_previews=False, undo=False, writer=writer)
 
 
-def run_file(
-    running: blender_session.Session, path: Path, target: Path, options: argparse.Namespace
-) -> dict[str, Any]:
+def make_generate_job(path: Path, options: argparse.Namespace, scene: bpy.types.Scene) -> blender_session.Job:
+    """One shape of those that Generate would lay out in a grid, by itself: so that a run can be resumed."""
+    request = {
+        "kind": "generate",
+        "prior": options.prior,
+        "class_name": options.class_name,
+        "temperature": options.temperature,
+        "first": int(path.name.rsplit("_", 1)[1]),
+        "count": 1,
+        "resolution": options.resolution,
+        "seed": options.seed,
+        "device": options.device,
+        "name": path.name,
+    }
+    writer = blender_generation.SetWriter(path.name, path.name, np.eye(4), blender_generation.in_place, scene=scene)
+    return blender_session.Job(f"Generate {path.name}", request, want_previews=False, undo=False, writer=writer)
+
+
+def code_of(obj: bpy.types.Object) -> tuple[ShapeCode, dict[str, str]]:
+    """A result's code, its pose in the world, and name and hash of the prior that it belongs to."""
+    pose = np.array(obj.matrix_basis, np.float64) @ blender_codes.local_pose(obj)
+    prior = {"name": str(obj[blender_codes.PRIOR]), "sha256": str(obj[blender_codes.PRIOR_HASH])}
+    return ShapeCode(blender_codes.code_of(obj), pose), prior
+
+
+def run_file(running: blender_session.Session, path: Path, target: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Completes or fits one file; its row for the report. Only Ctrl-C gets out of here."""
     began = time.monotonic()
     row: dict[str, Any] = {"input": path.name, "status": "failed", "outputs": [], "preview": None}
     stage = Stage()
     try:
-        source, viewpoint = load_into(stage, path)
-        if options.viewpoint is not None:
-            viewpoint = options.viewpoint
-        job = make_job(path, source, viewpoint, stage.depsgraph(), options)
+        source = None
+        if options.mode == "generate":
+            job = make_generate_job(path, options, stage.scene)
+        else:
+            source, viewpoint = load_into(stage, path)
+            if options.viewpoint is not None:
+                viewpoint = options.viewpoint
+            job = make_job(path, source, viewpoint, stage.depsgraph(), options)
         running.wait(running.submit(job), options.timeout)
         running.dismiss(job)
         if job.state != blender_session.DONE:
@@ -292,6 +346,9 @@ def run_file(
             name = target if number == 0 else target.with_name(f"{target.stem}_{number + 1}{target.suffix}")
             write_mesh(name, mesh_of(result))
             row["outputs"].append(name.name)
+            if blender_codes.has_code(result):
+                write_code(name.with_suffix(".npz"), *code_of(result))
+                row["outputs"].append(name.with_suffix(".npz").name)
         row["status"] = "done"
         if not options.no_previews:
             try:
@@ -368,7 +425,7 @@ class Stage:
                     blocks.remove(block)
         bpy.data.scenes.remove(self.scene)
 
-    def render(self, path: Path, source: bpy.types.Object, result: bpy.types.Object, size: int) -> Path:
+    def render(self, path: Path, source: bpy.types.Object | None, result: bpy.types.Object, size: int) -> Path:
         """A small picture of the result from in front and above, with the source's points on it in orange."""
         scene = self.scene
         looks.use_cycles(scene, size, size, samples=12, denoise=False)
@@ -378,10 +435,11 @@ class Stage:
         extent = max(float((high - low).max()), 1e-9)
         # All is drawn at size 1 about the origin: camera and lamps need not know the scale.
         to_view = Matrix.Scale(1 / extent, 4) @ Matrix.Translation(-(low + high) / 2)
-        for obj in (source, result):
+        for obj in (source, result) if source is not None else (result,):
             obj.matrix_world = to_view @ obj.matrix_basis
         result.data.materials.append(looks.material("Result", (0.55, 0.6, 0.68, 1.0), 0.6))
-        looks.show_points(source, 0.006 * extent, looks.material("Scan", (0.9, 0.25, 0.03, 1.0), 0.6))
+        if source is not None:
+            looks.show_points(source, 0.006 * extent, looks.material("Scan", (0.9, 0.25, 0.03, 1.0), 0.6))
         looks.white_world(scene, 0.55)
         sun, camera = bpy.data.lights.new("Sun", "SUN"), bpy.data.cameras.new("Camera")
         sun.energy, sun.angle, camera.angle = 2.5, 0.3, math.radians(34)

@@ -267,3 +267,23 @@ def test_as_a_program_it_ends_with_the_right_status(good, folders):
     else:
         assert done.returncode == 1, done.stdout + done.stderr
         assert rows(output)["point.xyz"]["status"] == "failed"
+
+
+def test_new_shapes_are_generated_each_with_its_code_and_a_second_run_makes_only_what_is_missing(batch, run, folders):
+    output = folders[1]
+
+    def generate(count: int) -> int:
+        return batch.main(["--mode", "generate", "--class", "chair", "--count", str(count), "--output", str(output),
+                           "--no-previews"])  # fmt: skip
+
+    assert generate(2) == 0
+    for number in (0, 1):
+        vertices, _ = read_ply(output / f"chair_{number:03d}.ply")
+        assert np.ptp(vertices, axis=0) == pytest.approx([0.5, 0.5, 1.0])
+        with np.load(output / f"chair_{number:03d}.npz") as code:
+            assert code["code"].shape == (2, 3, 3, 3) and str(code["prior_sha256"]) == "cafe"
+    written = (output / "chair_001.ply").stat().st_mtime_ns
+    assert generate(3) == 0
+    assert (output / "chair_001.ply").stat().st_mtime_ns == written and (output / "chair_002.ply").is_file()
+    assert set(rows(output)) == {"chair_000", "chair_001", "chair_002"}
+    assert [row["report"]["seed"] for row in rows(output).values()] == [0, 0, 0]
