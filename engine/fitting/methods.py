@@ -153,7 +153,7 @@ class Recipe:
     far: tuple[float | None, ...] = (None,)
     data_terms: tuple[str, ...] = ()
     needs: str = "points"
-    iterations: int = 1200
+    iterations: int = 2000
     batch: int = 1024
     rate: float = 1e-3
 
