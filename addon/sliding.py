@@ -21,7 +21,7 @@ from bpy.props import CollectionProperty, FloatProperty
 
 from . import codes, scene
 from .engine_client import EngineClient, EngineProblem, MeshArrays
-from .engine_process import FAILED, READY, EngineProcess
+from .engine_process import FAILED, READY, STARTING, EngineProcess
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class _Drive:
 
 
 class Sliders:
-    """The objects that are being driven. `problem`: why the last one could not be, '' where it could."""
+    """The objects that are being driven. `problem`: why the last one could not be, None where it could."""
 
     def __init__(self, engine: EngineProcess) -> None:
         self.engine = engine
@@ -128,7 +128,14 @@ class Sliders:
         if self.engine.state == FAILED and self.engine.problem is not None:
             raise self.engine.problem
         if self.engine.state != READY or self.engine.client is None:
-            return False
+            if self.engine.state == STARTING:
+                return False
+            raise EngineProblem(
+                "engine_stopped",
+                f"'{obj.name}' was not changed to its end.",
+                "The engine was stopped.",
+                "Move the slider again: that starts the engine.",
+            )
         if drive.shown is None and not codes.fits_mesh(obj):
             raise EngineProblem(
                 "shape_edited",
@@ -173,10 +180,16 @@ class Sliders:
                 "It is being edited.",
                 "Leave Edit Mode and move a slider again.",
             )
-        if len(answer.faces):  # else the last one stays: there is no shape so far out
-            scene.fill_mesh(obj.data, answer)
-            if answer.code is not None:
-                codes.store(obj, answer.code, codes.local_pose(obj))
+        if len(answer.faces) == 0:
+            raise EngineProblem(
+                "result_empty",
+                f"There is no shape where the sliders of '{obj.name}' are.",
+                "The prior's field has no surface so far from the shapes that it knows.",
+                "Move them back towards the middle, or press Reset.",
+            )
+        scene.fill_mesh(obj.data, answer)
+        if answer.code is not None:
+            codes.store(obj, answer.code, codes.local_pose(obj))
         obj[UNFINISHED] = True
         drive.shown = (question.values, question.resolution)
         self.meshes_shown += 1

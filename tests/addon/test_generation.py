@@ -451,6 +451,17 @@ def test_a_shape_changed_by_hand_is_not_overwritten_by_its_sliders(addon, driven
     assert height(driven) == pytest.approx(1)
 
 
+def test_an_engine_stopped_while_sliding_ends_it_with_its_reason(addon, driven):
+    running = addon.session.current()
+    driven.shapewright_sliders["Height"].value = 2.0
+    running.engine.stop(wait=True)
+    settle(addon)
+    assert running.sliders.problem.code == "engine_stopped"
+    driven.shapewright_sliders["Height"].value = 2.5
+    settle(addon)
+    assert running.sliders.problem is None and height(driven) == pytest.approx(1.2, rel=1e-4)
+
+
 def test_an_object_deleted_while_it_slides_does_not_matter(addon, driven):
     driven.shapewright_sliders["Height"].value = 2.0
     addon.session.current().step()
