@@ -153,11 +153,13 @@ def fit_auto(
             "The points enclose nothing: their normals contradict one another, or there are too few of them.",
             "Give a denser scan, or the place where the scanner stood; or ignore the input's normals.",
         )
-    keep = np.abs(at_points) < 0.4
-    if keep.mean() < 0.3:  # nothing agrees with anything: then the points themselves are all there is
-        keep[:] = True
-    elif not bool(keep.all()):  # once more without those that do not belong to the surface
-        psi, _ = _indicator(data.points[keep], data.normals[keep], area[keep], base, device)
+    keep = np.ones(len(data.points), bool)
+    for limit in (0.4, 0.3, 0.3):  # again without those that do not belong to the surface
+        belongs = np.abs(at_points) < limit
+        if belongs.all() or belongs.mean() < 0.3:  # or nothing agrees with anything: then the points are all there is
+            break
+        keep[np.flatnonzero(keep)[~belongs]] = False
+        psi, at_points = _indicator(data.points[keep], data.normals[keep], area[keep], base, device)
     cloud = _Cloud(data.points[keep], data.normals[keep], np.ones(int(keep.sum()), np.float32))
     if should_stop():
         raise Cancelled

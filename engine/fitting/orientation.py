@@ -10,6 +10,7 @@ not; so the first guess decides. It comes from a potential that surrounds the sh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -52,9 +53,10 @@ def cloud_statistics(points: FloatArray, rng: np.random.Generator, k: int = 8) -
     return CloudStatistics(quadric_noise(points, tree, rng), float(np.sqrt(np.median(area))), area)
 
 
-def quadric_noise(points: FloatArray, tree: Any, rng: np.random.Generator, k: int = 24, count: int = 1500) -> float:
+def quadric_noise(points: FloatArray, tree: Any, rng: np.random.Generator, k: int = 16, count: int = 1500) -> float:
     """Standard deviation of points from quadrics through their k neighbours: unlike a plane's, this residual is not
-    that of a curved surface sampled sparsely. Median over `count` neighbourhoods."""
+    that of a curved surface sampled sparsely. Neighbourhoods with edges or two sheets have a large one all the same, so
+    the lower fifth of `count` neighbourhoods speaks for all, as it would for the same noise everywhere."""
     if len(points) < 12:
         return 0.0
     k = min(k, len(points))
@@ -69,9 +71,10 @@ def quadric_noise(points: FloatArray, tree: Any, rng: np.random.Generator, k: in
     normal = np.einsum("nki,nkj->nij", terms, terms) + 1e-9 * np.eye(6)
     fitted = np.linalg.solve(normal, np.einsum("nki,nk->ni", terms, w)[:, :, None])
     left = w - (terms @ fitted)[:, :, 0]
-    if k <= 6:
-        return 0.0
-    return float(np.median(np.sqrt((left**2).sum(1) / (k - 6)) * size))
+    freedom = k - 6
+    # The lower fifth of a chi-square (Wilson and Hilferty 1931).
+    lower = (1 - 2 / (9 * freedom) - 0.8416 * math.sqrt(2 / (9 * freedom))) ** 3
+    return float(np.quantile(np.sqrt((left**2).sum(1) / (freedom * lower)) * size, 0.2))
 
 
 def normal_lines(points: FloatArray, statistics: CloudStatistics, chunk: int = 100_000) -> FloatArray:
@@ -181,7 +184,7 @@ def grid_cells(spacing: float, noise: float, most: int = 128) -> int:
     """Cells along the box so that a step is about the cloud's spacing, and not far below its noise."""
     step = max(spacing, 1.5 * noise, 1e-4)
     wanted = 2 * BOUND / step
-    return max((c for c in (24, 32, 48, 64, 96, 128, 192, 256) if c <= min(max(wanted, 24), most)), default=24)
+    return min((c for c in (24, 32, 48, 64, 96, 128, 192, 256) if c >= 0.9 * wanted or c >= most), default=256)
 
 
 # -------------------------------------------------------------------------------------------------------- orientation

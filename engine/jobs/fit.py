@@ -147,7 +147,7 @@ def run_fit(request: FitRequest, arrays: JobArrays | None, callbacks: JobCallbac
         with_normals=True,
     )
     cell = 2 * BOUND / request.resolution
-    mesh = _without_crumbs(extraction.mesh, kept.points)
+    mesh = _without_crumbs(extraction.mesh, kept, cell)
     is_open = request.open_boundaries or flat
     if is_open:
         mesh = _trimmed(mesh, kept, cell)
@@ -401,6 +401,7 @@ def _trimmed(mesh: Mesh, kept: KeptField, cell: float) -> Mesh:
     """Without the triangles that no point is near to. Raises JobFailed where nothing is left."""
     distance, nearest = cKDTree(kept.points).query(mesh.vertices)
     near = distance <= np.maximum(kept.reach[nearest], 2.5 * cell)
+    near &= np.abs(mesh.vertices).max(1) < BOUND - cell  # the extraction closes the shape there; nobody asked for that
     faces = mesh.faces[near[mesh.faces].all(1)]
     if len(faces) == 0:
         raise JobFailed(
@@ -409,7 +410,7 @@ def _trimmed(mesh: Mesh, kept: KeptField, cell: float) -> Mesh:
             "The fitted surface is nowhere near the points, so that nothing is left of it where boundaries stay open.",
             "Close the boundaries, or give a denser scan.",
         )
-    return _without_crumbs(compacted(Mesh(mesh.vertices, faces, mesh.normals)), kept.points)
+    return _without_crumbs(compacted(Mesh(mesh.vertices, faces, mesh.normals)), kept, cell)
 
 
 def _parts(mesh: Mesh) -> tuple[int, Any]:
@@ -421,14 +422,16 @@ def _parts(mesh: Mesh) -> tuple[int, Any]:
     return int(count), part
 
 
-def _without_crumbs(mesh: Mesh, points: FloatArray) -> Mesh:
-    """Without the parts that hardly a point lies nearest to: one in a thousand, and at least six. The largest stays."""
+def _without_crumbs(mesh: Mesh, kept: KeptField, cell: float) -> Mesh:
+    """Without the parts that hardly any points lie on: fewer than six of usual density. A stray point, about which
+    there is much room, counts little. The largest part stays."""
     count, part = _parts(mesh)
     if count == 1:
         return mesh
-    near = cKDTree(mesh.vertices).query(points)[1]
-    owned = np.bincount(part[near], minlength=count)
-    keep = owned >= max(6, 0.001 * len(points))
+    distance, nearest = cKDTree(mesh.vertices).query(kept.points)
+    weight = np.minimum(1.0, (np.median(kept.reach) / kept.reach) ** 2) * (distance < 3 * cell)
+    owned = np.bincount(part[nearest], weight, minlength=count)
+    keep = owned >= max(6.0, 5e-4 * float(weight.sum()))
     keep[np.argmax(owned)] = True
     return compacted(Mesh(mesh.vertices, mesh.faces[keep[part[mesh.faces[:, 0]]]], mesh.normals))
 

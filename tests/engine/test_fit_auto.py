@@ -186,7 +186,7 @@ def test_orientation_of_thin_walls_and_hollows() -> None:
     """A cup: walls of a few spacings, and a hollow that is deeper than wide."""
     import trimesh
 
-    outer, inner = trimesh.creation.cylinder(0.3, 1.0, sections=48), trimesh.creation.cylinder(0.24, 1.0, sections=48)
+    outer, inner = (trimesh.creation.cylinder(radius, 0.7, sections=48) for radius in (0.3, 0.24))
     inner.apply_translation((0, 0, 0.07))
     cup = trimesh.boolean.difference([outer, inner], engine="manifold")
     mesh = Mesh(np.asarray(cup.vertices, np.float32) * 0.9, np.asarray(cup.faces, np.int32))
