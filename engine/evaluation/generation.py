@@ -131,10 +131,12 @@ def latent_family(
         return largest_piece(decode(prior, latent.expand(coefficients[None])[0]))
 
     def make(class_name: str, number: int) -> Mesh:
-        if number >= len(drawn.get(class_name, [])):
-            drawn[class_name] = sampling.draw(
-                latent, number + 8, seed=seed, class_name=class_name, temperature=temperature,
-                distribution=distribution, avoid_duplicates=selected, largest_piece=holds if selected else None,
+        known = drawn.setdefault(class_name, [])
+        if number >= len(known):
+            known += sampling.draw(
+                latent, number + 1 - len(known), first=len(known), seed=seed, class_name=class_name,
+                temperature=temperature, distribution=distribution, avoid_duplicates=selected,
+                largest_piece=holds if selected else None, earlier=known,
             ).shapes  # fmt: skip
         shape = decode(prior, latent.expand(drawn[class_name][number].coefficients[None])[0])
         mesh = extract_sparse(shape.signed_distance, resolution, device=prior.device, lipschitz=1.5).mesh

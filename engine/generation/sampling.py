@@ -6,7 +6,7 @@ Number k of a seed is the same shape whatever else is drawn beside it: every dra
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -72,6 +72,7 @@ def draw(
     distribution: str = "default",
     avoid_duplicates: bool = True,
     largest_piece: Callable[[Tensor], float] | None = None,
+    earlier: Sequence[Drawn] = (),
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Draws:
     """Shapes number first .. first + count - 1 of `seed`. Those before them are drawn too, without being decoded:
@@ -79,12 +80,15 @@ def draw(
 
     temperature: 0 = the most typical, 1 = as varied as the training shapes.  largest_piece: coefficients (K,) -> how
     far the shape holds together; shapes in pieces (below WHOLE) are drawn again too, and the best of PIECES_ATTEMPTS
-    is taken.  Raises InputError for an unknown class.
+    is taken.  earlier: shapes 0, 1, ... of the same seed and settings, where they were drawn before.  Raises InputError
+    for an unknown class.
     """
     threshold = duplicate_distance(latent)
     drawn: list[Drawn] = []
     kept = torch.zeros((0, latent.size), device=latent.device)
-    begin = 0 if avoid_duplicates else first
+    if earlier:
+        kept = torch.stack([one.coefficients for one in earlier])
+    begin = len(earlier) if avoid_duplicates else first
     patience = ATTEMPTS if avoid_duplicates else 1
     for index in range(begin, first + count):
         if should_stop():

@@ -40,6 +40,8 @@ def test_a_shape_of_a_seed_does_not_depend_on_the_others(latent: LatentModel) ->
     assert torch.equal(alone.coefficients, together[4].coefficients)
     other = sampling.draw(latent, 1, first=4, seed=4).shapes[0]
     assert not torch.equal(alone.coefficients, other.coefficients)
+    later = sampling.draw(latent, 2, first=4, seed=3, earlier=together[:4]).shapes
+    assert torch.equal(later[1].coefficients, together[5].coefficients)
 
 
 def test_duplicates_are_drawn_again_and_counted(latent: LatentModel) -> None:
