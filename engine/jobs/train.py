@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +177,10 @@ def _library(request: TrainRequest, arrays: JobArrays | None, runs: Path) -> Pat
     folder = runs / "libraries" / digest.hexdigest()[:16]
     if not (folder / "index.tsv").is_file():
         write_library(folder, shapes)
+        # Of shapes that are one design, none is trained on where one is held out. Nothing must be left to learn.
+        if not any(shape.split == "train" for shape in load_library(folder).shapes):
+            log.warning("All shapes are of the designs that were held out: none is held out now")
+            write_library(folder, [replace(shape, split="train") for shape in shapes])
     return folder
 
 

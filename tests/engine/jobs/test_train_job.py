@@ -11,7 +11,7 @@ import pytest
 from engine.errors import Cancelled, InputError
 from engine.geometry.meshes import Mesh
 from engine.jobs.run import run_job
-from engine.jobs.train import class_name
+from engine.jobs.train import _library, class_name
 from engine.jobs.types import JobArrays, JobCallbacks, Preview, Progress, TrainRequest
 from engine.jobs.wire import checked_arrays, decode_arrays, encode_arrays, parse_request, request_to_json
 from engine.priors.prior import load_prior
@@ -103,6 +103,15 @@ def test_cancelled_resumed_and_listed(mine: Path, sent: tuple[list[dict[str, Any
     assert caught.value.code == "prior_exists"
 
 
+def test_copies_of_one_design_are_learnt_though_none_is_held_out(primitives: dict[str, Mesh], tmp_path: Path) -> None:
+    ring = primitives["ring"]
+    rows, arrays = packed([("rings", f"ring {k}", Mesh(ring.vertices * (1 + k), ring.faces)) for k in range(4)])
+    request = parse_request({"kind": "train", "name": "x", "shapes": rows})
+    assert isinstance(request, TrainRequest)
+    library = load_library(_library(request, arrays, tmp_path))
+    assert [shape.split for shape in library.shapes] == ["train"] * 4
+
+
 def test_what_cannot_be_learnt_from_is_refused_before_anything_is_made(
     mine: Path, sent: tuple[list[dict[str, Any]], JobArrays], tmp_path: Path
 ) -> None:
@@ -156,7 +165,7 @@ def test_defaults() -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("Dining Chairs", "Dining_Chairs"), ("chairs.001", "chairs.001"), (" a/b ", "a_b"), ("///", "shape"), ("形", "形")],
+    [("Dining Chairs", "Dining_Chairs"), ("chairs.001", "chairs.001"), (" a/b ", "a_b"), ("//", "shape"), ("形", "形")],
 )
 def test_a_collections_name_becomes_a_class(text: str, expected: str) -> None:
     assert class_name(text) == expected
