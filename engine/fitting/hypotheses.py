@@ -46,7 +46,7 @@ def variation(
             return encoded
         generator = torch.Generator().manual_seed(seed * 1009 + number)
         seen = observed_space(grid)
-        code_seen = F.adaptive_max_pool3d(seen, encoded.mean.shape[-1])
+        code_seen = F.adaptive_avg_pool3d(seen, encoded.mean.shape[-1])
         deviation = (0.5 * encoded.log_variance).exp()
         if prior.latent is not None and encoded.mean.shape[1:] == torch.Size(prior.latent.code_shape):
             drawn = class_name or _draw(shares, prior.latent, generator)
@@ -57,7 +57,7 @@ def variation(
             other = encoded.mean + temperature * smooth * (1 + deviation)
         # A class that was chosen only leans the answer; another hypothesis replaces what was not seen.
         strength = 0.5 if number == 0 else (0.5, 0.75, 1.0)[number % 3]
-        unseen16 = 1 - F.adaptive_max_pool3d(seen, encoded.skip16.shape[-1])
+        unseen16 = 1 - F.adaptive_avg_pool3d(seen, encoded.skip16.shape[-1])
         mean = encoded.mean + strength * (1 - code_seen) * (other - encoded.mean)
         return Encoded(
             mean,

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 
 from engine.errors import Cancelled, EngineError
 from engine.geometry.meshes import Mesh, enclosed_volume, face_normals, surface_area, vertex_normals
-from engine.meshing import Field, clean_mesh, decimate, extract_dense, extract_sparse, is_watertight
+from engine.meshing import (
+    Field,
+    clean_mesh,
+    decimate,
+    extract_dense,
+    extract_sparse,
+    field_normals,
+    is_watertight,
+    loose_edges,
+)
 
 
 def sphere(radius: float = 0.4, centre: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Field:
@@ -299,6 +308,43 @@ def test_decimation_keeps_the_shape() -> None:
     assert decimate(small, 10_000) is small
     with pytest.raises(ValueError):
         decimate(mesh, 3)
+
+
+def test_decimating_thin_parts_leaves_no_edge_to_more_than_two() -> None:
+    """Rods and sheets two cells thick, cut down until they collapse upon themselves."""
+    rods = [
+        capsule(torch.tensor([x, -0.4, z]), torch.tensor([x + 0.05, 0.4, -z]), 0.012)
+        for x in (-0.3, -0.1, 0.1, 0.3)
+        for z in (-0.2, 0.1)
+    ]
+    sheet: Field = lambda p: torch.maximum(p[:, 2].abs() - 0.01, p[:, :2].abs().amax(dim=1) - 0.35)  # noqa: E731
+    mesh = extract_sparse(union(sheet, *rods), 128).mesh
+    for faces in (3000, 1000, 300):
+        small = decimate(mesh, faces)
+        assert 0.8 * faces < len(small.faces) <= faces and loose_edges(small) == 0 and is_watertight(small)
+
+
+def test_loose_edges_are_those_not_between_two_triangles() -> None:
+    mesh = extract_sparse(sphere(), 16).mesh
+    assert loose_edges(mesh) == 0
+    assert loose_edges(Mesh(mesh.vertices, mesh.faces[1:])) == 3
+    assert loose_edges(Mesh(mesh.vertices, np.concatenate([mesh.faces, mesh.faces[:1]]))) == 3
+
+
+def test_a_small_part_that_was_seen_is_no_crumb() -> None:
+    parts = union(sphere(0.3), sphere(0.03, (0.4, 0.4, 0.4)), sphere(0.03, (-0.4, -0.4, -0.4)))
+    mesh = extract_sparse(parts, 64).mesh
+    assert euler_characteristic(clean_mesh(mesh)) == 2
+    direction = torch.nn.functional.normalize(torch.randn(500, 3, generator=torch.Generator().manual_seed(0)), dim=1)
+    on_it = (0.03 * direction[:40] + 0.4).numpy()
+    observed = np.concatenate([(0.3 * direction).numpy(), on_it])
+    assert euler_characteristic(clean_mesh(mesh, observed=observed)) == 4
+    assert euler_characteristic(clean_mesh(mesh, observed=observed[:503])) == 2  # three points are not a part
+
+
+def test_normals_of_any_points_are_the_gradient_there() -> None:
+    points = torch.nn.functional.normalize(torch.randn(200, 3, generator=torch.Generator().manual_seed(0)), dim=1) * 0.4
+    assert np.allclose(field_normals(sphere(0.4), points.numpy(), 0.004), points.numpy() / 0.4, atol=1e-3)
 
 
 @pytest.mark.gpu

@@ -1,0 +1,172 @@
+"""Complete Shape on what scans are like: strays, floors, normals of any side, many points; class, noise and faces."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.errors import InputError
+from engine.geometry.meshes import vertex_normals
+from engine.jobs.complete import RAW_POINTS, WORKING_POINTS, scan_of
+from engine.jobs.run import run_job
+from engine.jobs.types import CompleteRequest, JobArrays, JobCallbacks, JobResult
+from engine.meshing import is_watertight
+from engine.priors.prior import load_prior, save_prior
+
+AXES = np.array([0.4, 0.3, 0.35])
+VIEWPOINT = (0.3, -1.6, 0.9)
+
+
+@pytest.fixture
+def request_(small_prior_file: Path) -> CompleteRequest:
+    return CompleteRequest(prior=str(small_prior_file), resolution=32, viewpoint=VIEWPOINT, device="cpu", seed=3)
+
+
+def scan(count: int = 1200) -> tuple[np.ndarray, np.ndarray]:
+    """(count, 3) points and outward unit normals of one view of an ellipsoid."""
+    rng = np.random.default_rng(0)
+    direction = rng.normal(size=(4 * count, 3))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    points, normals = direction * AXES, direction / AXES
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    seen = ((np.array(VIEWPOINT) - points) * normals).sum(1) > 0
+    return points[seen][:count].astype(np.float32), normals[seen][:count].astype(np.float32)
+
+
+def run(request: CompleteRequest, points: np.ndarray, normals: np.ndarray | None = None) -> JobResult:
+    arrays = JobArrays(points.astype(np.float32), None if normals is None else normals.astype(np.float32))
+    return run_job(request, arrays, JobCallbacks())
+
+
+def prepared(request: CompleteRequest, points: np.ndarray, normals: np.ndarray | None = None) -> dict[str, object]:
+    """What the job says of the input, without completing it."""
+    found = scan_of(JobArrays(points, normals), request, np.random.default_rng(0))
+    return found.about | {"used": len(found.cloud.points), "sigma": found.noise, "points": found.cloud.points}
+
+
+def test_strays_are_left_out_and_change_little(request_: CompleteRequest) -> None:
+    points, _ = scan()
+    strays = np.random.default_rng(1).uniform(-0.8, 0.8, (300, 3))
+    clean, dirty = run(request_, points), run(request_, np.concatenate([points, strays]))
+    assert clean.report["evidence"]["strays"] <= 6
+    assert 200 < dirty.report["evidence"]["strays"] <= 306
+    assert dirty.report["alignment"]["scale"] == pytest.approx(clean.report["alignment"]["scale"], rel=0.25)
+    kept = prepared(request_, np.concatenate([points, strays]).astype(np.float32))["points"]
+    assert np.abs(np.asarray(kept)).max() < 0.75  # the strays that stay lie near the rest
+
+
+def test_duplicates_are_counted_and_change_nothing(request_: CompleteRequest) -> None:
+    points, _ = scan()
+    once, often = prepared(request_, points), prepared(request_, np.tile(points, (5, 1)))
+    assert once["duplicates"] == 0 and often["duplicates"] == 4 * len(points)
+    assert np.array_equal(once["points"], often["points"]) and once["sigma"] == often["sigma"]
+
+
+@pytest.mark.parametrize("up", ["+z", "-y"])
+def test_a_floor_is_left_out_reported_or_kept(request_: CompleteRequest, up: str) -> None:
+    from engine.geometry.sampling import up_rotation
+
+    points, _ = scan()
+    side = np.random.default_rng(0).uniform(-1.2, 1.2, (3000, 2))
+    standing = np.concatenate([points, np.c_[side, np.full(3000, -0.36)]]) + np.array([5.0, -7.0, 11.0])
+    turned = (standing @ up_rotation(up)).astype(np.float32)  # the inverse: z goes to `up`
+    x, y, z = (float(v) for v in (np.array(VIEWPOINT) + np.array([5.0, -7.0, 11.0])) @ up_rotation(up))
+    request_ = replace(request_, up=up, viewpoint=(x, y, z))
+    result = run(request_, turned)
+    ground = result.report["evidence"]["ground"]
+    assert ground["points"] == pytest.approx(3000, abs=60)
+    assert ground["height"] == pytest.approx(11.0 - 0.36, abs=0.01)
+    assert result.report["alignment"]["scale"] < 1.3
+    kept = prepared(replace(request_, ground="keep"), turned)
+    assert kept["ground"] is None and kept["used"] > 4000
+
+
+def test_normals_of_any_side_are_used_for_what_they_are(request_: CompleteRequest) -> None:
+    points, normals = scan()
+    blind = replace(request_, viewpoint=None)
+    signs = np.random.default_rng(0).choice([-1, 1], (len(points), 1))
+    said = {
+        name: run(blind, points, given).report["evidence"]["normals"]
+        for name, given in {"out": normals, "in": -normals, "mixed": normals * signs, "none": None}.items()
+    }
+    assert said["out"] == "given" and said["in"] == "given, turned outward" and said["none"] == "none"
+    assert "not used" in said["mixed"]
+    assert run(request_, points).report["evidence"]["normals"] == "estimated"
+    # Turned outward, normals that looked in give the very same shape.
+    out, turned = run(blind, points, normals).meshes[0], run(blind, points, -normals).meshes[0]
+    assert np.allclose(out.vertices, turned.vertices, atol=1e-5)
+
+
+def test_noise_is_estimated_or_taken_as_told(request_: CompleteRequest) -> None:
+    points, _ = scan()
+    noisy = (points + 0.01 * np.random.default_rng(2).standard_normal(points.shape)).astype(np.float32)
+    assert prepared(request_, noisy)["sigma"] == pytest.approx(0.01, rel=0.5)
+    told = run(replace(request_, noise=0.02), noisy).report
+    assert told["noise"] == 0.02 and told["evidence"]["noise"] == "given"
+
+
+def test_millions_of_points_are_thinned_before_anything_else(request_: CompleteRequest) -> None:
+    points, _ = scan(100_000)
+    many = np.tile(points, (8, 1)) + 1e-4 * np.random.default_rng(0).standard_normal((8 * len(points), 3))
+    assert len(many) > RAW_POINTS
+    about = prepared(request_, many.astype(np.float32))
+    assert about["used"] == WORKING_POINTS
+    assert np.ptp(about["points"], axis=0) == pytest.approx(np.ptp(points, axis=0), rel=0.02)
+
+
+def test_a_class_is_checked_and_its_effect_told(request_: CompleteRequest, generative_prior_file: Path) -> None:
+    points, _ = scan()
+    assert run(request_, points).report["class"] == {"asked": "", "effect": "found automatically"}
+    assert run(replace(request_, class_name="box"), points).report["class"]["effect"].startswith("none")
+    with pytest.raises(InputError) as caught:
+        run(replace(request_, class_name="elephant"), points)
+    assert caught.value.code == "class_unknown" and "ball" in caught.value.why
+    # Low plates or balls: with little seen, the choice decides about the rest.
+    few = points[points[:, 2] > 0.28]
+    asked = replace(request_, prior=str(generative_prior_file), align="none")
+    heights = {}
+    for name in ("ball", "plate"):
+        result = run(replace(asked, class_name=name), few)
+        assert result.report["class"]["effect"].startswith("what was not seen")
+        heights[name] = float(np.ptp(result.meshes[0].vertices[:, 2]))
+    assert heights["plate"] < heights["ball"]
+
+
+def test_a_face_budget_is_kept_and_normals_are_the_fields(request_: CompleteRequest) -> None:
+    points, _ = scan()
+    result = run(replace(request_, resolution=64, max_faces=800), points)
+    mesh, row = result.meshes[0], result.report["hypotheses"][0]
+    assert 400 < len(mesh.faces) <= 800 and row["faces"] == len(mesh.faces)
+    assert row["loose_edges"] == 0 and row["watertight"] is True and is_watertight(mesh)
+    assert mesh.normals is not None and np.allclose(np.linalg.norm(mesh.normals, axis=1), 1, atol=1e-3)
+    assert np.median((vertex_normals(mesh) * mesh.normals).sum(1)) > 0.95
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.1])
+def test_a_prior_that_does_not_know_the_thing_says_so(
+    request_: CompleteRequest, tmp_path: Path, threshold: float
+) -> None:
+    prior = load_prior(request_.prior)
+    calibration = {"means": [-4] * 5, "deviations": [1] * 5, "weights": [-1] * 5, "bias": 0, "threshold": threshold}
+    path = tmp_path / "own.safetensors"
+    card = {"name": "own", "version": "1", "classes": prior.classes, "confidence": calibration}
+    save_prior(path, prior.field, card, prior.pose)
+    report = run(replace(request_, prior=str(path)), scan()[0]).report
+    assert 0 <= report["confidence"]["value"] <= 1 and report["confidence"]["threshold"] == threshold
+    assert [warning["code"] for warning in report["warnings"]] == (["prior_does_not_know"] if threshold > 1 else [])
+    for warning in report["warnings"]:
+        assert warning["what"] and "ball, box" in warning["why"] and "Fit Shape" in warning["remedy"]
+
+
+def test_several_answers_are_measured(request_: CompleteRequest) -> None:
+    report = run(replace(request_, hypotheses=3), scan()[0]).report
+    diversity = report["diversity"]
+    assert (diversity["total_mutual_difference"] > 0) == (len(report["hypotheses"]) > 1)
+    assert 0 < diversity["unidirectional_hausdorff"] < 0.3
+    assert report["residual"]["relative"] == pytest.approx(
+        report["residual"]["median"] / report["alignment"]["scale"], rel=1e-6
+    )
+    assert report["peak_memory"]["process"] > 1e7
