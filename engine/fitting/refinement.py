@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..fields import fused
 from ..fields.evidence import BOUND, interpolate
@@ -55,11 +54,15 @@ def _splat(points: Tensor, values: Tensor, resolution: int) -> Tensor:
 def _smooth(grid: Tensor) -> Tensor:
     """A binomial (1, 2, 1)/4 blur along each axis of (C, R, R, R)."""
     for axis in (1, 2, 3):
-        padded = F.pad(grid.movedim(axis, -1), (1, 1))
-        grid = (0.25 * padded[..., :-2] + 0.5 * padded[..., 1:-1] + 0.25 * padded[..., 2:]).movedim(-1, axis)
+        last = grid.shape[axis] - 1
+        out = 0.5 * grid
+        out.narrow(axis, 1, last).add_(grid.narrow(axis, 0, last), alpha=0.25)
+        out.narrow(axis, 0, last).add_(grid.narrow(axis, 1, last), alpha=0.25)
+        grid = out
     return grid
 
 
+@torch.no_grad()
 def fit_residual(
     points: Tensor, errors: Tensor, weights: Tensor, resolutions: tuple[int, ...] = (32, 64, 128), ridge: float = 0.05
 ) -> Residual:
@@ -77,5 +80,5 @@ def fit_residual(
                 lattices[-1] = lattices[-1] + lattice
             else:
                 lattices.append(lattice)
-            left = left - interpolate(lattice, points[None])[0, :, 0]
+            left = left - Residual([lattice])(points)
     return Residual(lattices)
