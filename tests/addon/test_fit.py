@@ -112,6 +112,8 @@ def test_loose_vertices_of_a_mesh_count_but_strays_do_not(fits, empty_scene):
 
 
 def test_a_point_cloud_object_is_read(fits, empty_scene):
+    if "POINTCLOUD" not in bpy.ops.object.convert.get_rna_type().properties["target"].enum_items:
+        pytest.skip("this Blender makes no point cloud objects")
     source = add_points(BOX, "Scan")
     for other in bpy.context.view_layer.objects:
         other.select_set(other == source)
