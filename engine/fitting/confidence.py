@@ -191,7 +191,7 @@ def fit_calibration(known: list[Signals], unknown: list[Signals], most_false_war
     deviation = np.sqrt(share @ (x - mean) ** 2).clip(1e-6)
     z = np.c_[((x - mean) / deviation).clip(-4, 4), np.ones(len(x))]
     w = np.zeros(z.shape[1])
-    ridge = np.diag(np.r_[np.full(len(w) - 1, 0.01), 1e-9])
+    ridge = np.diag(np.r_[np.full(len(w) - 1, 0.1), 1e-9])
     for _ in range(50):
         p = 1 / (1 + np.exp(-z @ w))
         gradient = z.T @ (share * (p - y)) + ridge @ w
