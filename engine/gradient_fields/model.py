@@ -54,7 +54,7 @@ class ScoreNet(nn.Module):
         self.condition = nn.ModuleList(nn.Linear(code + 1, 2 * width) for _ in range(blocks))
         self.first = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))
         self.second = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))
-        self.leave = nn.Linear(width, 3)
+        self.leave = nn.Linear(width, 6)
         for layer in self.condition:
             assert isinstance(layer, nn.Linear)
             nn.init.normal_(layer.weight, std=0.02)
@@ -68,8 +68,10 @@ class ScoreNet(nn.Module):
         for condition, first, second in zip(self.condition, self.first, self.second, strict=True):
             scale, shift = condition(given)[:, None].chunk(2, -1)
             h = h + second(F.silu(first(F.silu(h)) * (1 + scale) + shift))
-        # Near the surface the way back is short and its direction matters; far from it the whole shape attracts.
-        out: Tensor = self.leave(h)
+        # Far from the surface the way back is about sigma long whatever x is; near it it is a length in space, which
+        # varies no faster than x does, and only divided by sigma grows steep. So each has an output of its own.
+        broad, fine = self.leave(h).chunk(2, -1)
+        out: Tensor = broad + fine * (0.03 / sigma)[:, None, None]
         return out
 
 

@@ -25,7 +25,7 @@ def langevin(
     generator: torch.Generator,
     first_level: int = 0,
     steps: int = 10,
-    rate: float = 0.2,
+    rate: float = 0.5,
     on_progress: Callable[[float], None] = lambda fraction: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Tensor:
@@ -104,21 +104,29 @@ def extract_surface(
 ) -> Mesh:
     """The shape's surface, thickened by `offset` to both sides: where the field's way to the surface is that long.
 
-    At a small noise level the length of the way approximates the distance to the surface (Cai 2020, section 3.3), and
-    it has no sign; the closed shell about it is what marching cubes can find, and its inner walls are dropped.
+    The length of the way approximates the distance to the surface (Cai 2020, section 3.3), and it has no sign; the
+    closed shell about it is what marching cubes can find, and its inner walls are dropped. A small noise level knows
+    only its own neighbourhood, so the way is asked for level by level, the smaller ones only where the way is short.
     """
-    sigma = float(model.levels[-2])
 
     def distance(x: Tensor) -> Tensor:
         with torch.no_grad():
-            parts = [
-                model.step_to_surface(part[None], max(sigma, offset), code)[0].norm(dim=1)
-                for part in torch.split(x, CHUNK)
-            ]
-        return torch.cat(parts) - offset
+            return torch.cat([_way_length(model, part, code, offset) for part in torch.split(x, CHUNK)]) - offset
 
     mesh = extract_sparse(distance, resolution, device=model.device, should_stop=should_stop).mesh
     return _outer_shells(mesh)
+
+
+def _way_length(model: GradientField, points: Tensor, code: Tensor, smallest: float) -> Tensor:
+    """(N,) length of the way to the surface from points (N, 3)."""
+    levels = model.levels.tolist()
+    length = model.step_to_surface(points[None], levels[0], code)[0].norm(dim=1)
+    for sigma in levels[1:]:
+        near = length < 2.5 * sigma
+        if sigma < 0.5 * smallest or not near.any():
+            break
+        length[near] = model.step_to_surface(points[near][None], sigma, code)[0].norm(dim=1)
+    return length
 
 
 def _outer_shells(mesh: Mesh) -> Mesh:

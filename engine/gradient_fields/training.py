@@ -165,8 +165,8 @@ def train_generator(
     generator, critic = CodeGenerator(codes.shape[1]).to(device), Critic(codes.shape[1]).to(device)
     mean, deviation = codes.mean(0), codes.std(0).clamp(min=1e-4)
     white = (codes - mean) / deviation
-    ours = torch.optim.Adam(generator.parameters(), lr=2e-4, betas=(0.5, 0.9))
-    theirs = torch.optim.Adam(critic.parameters(), lr=2e-4, betas=(0.5, 0.9))
+    ours = torch.optim.Adam(generator.parameters(), lr=5e-4, betas=(0.0, 0.9))
+    theirs = torch.optim.Adam(critic.parameters(), lr=5e-4, betas=(0.0, 0.9))
     random = torch.Generator().manual_seed(seed)
 
     def noise() -> Tensor:

@@ -22,6 +22,7 @@ RUNNERS: dict[str, str] = {
     "directions": "engine.jobs.slide:run_directions",
     "slide": "engine.jobs.slide:run_slide",
     "train": "engine.jobs.train:run_train",
+    "gradient": "engine.jobs.gradient:run_gradient",
 }
 """Kind of job -> 'module:function(request, arrays, callbacks) -> JobResult'."""
 

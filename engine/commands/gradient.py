@@ -1,0 +1,192 @@
+"""`gradient`: train, densify, reconstruct, generate and evaluate with gradient fields (ShapeGF, Cai 2020)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..device import DEVICES
+from ..errors import InputError
+
+
+def add(commands: Any, common: argparse.ArgumentParser) -> None:
+    gradient = commands.add_parser(
+        "gradient", parents=[common], help="points and surfaces from a learned gradient field",
+        description="Gradient fields (ShapeGF): dense clouds from sparse ones, and new clouds.",
+    )
+    actions = gradient.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=type(gradient))
+
+    train = actions.add_parser("train", parents=[common], help="learn a family from a shape library")
+    train.add_argument("dataset", type=Path, metavar="DATASET")
+    train.add_argument("--name", required=True, help="what it is called")
+    train.add_argument("--classes", metavar="A,B,...", help="default: all")
+    train.add_argument("--steps", type=int, default=6000, metavar="N", help="default: 6000")
+    train.add_argument("--batch", type=int, default=16, metavar="N", help="default: 16")
+    train.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="that prepare shapes")
+    train.add_argument("--output", type=Path, metavar="FILE", help="default: among the user's gradient fields")
+    train.add_argument("--runs", type=Path, metavar="FOLDER", help="for checkpoints and prepared shapes")
+    train.add_argument("--device", choices=DEVICES, default="auto")
+    train.add_argument("--seed", type=int, default=0, metavar="S")
+    train.set_defaults(run=_train)
+
+    for mode, text in (("densify", "a dense cloud from a sparse one"), ("reconstruct", "through the code and back")):
+        one = actions.add_parser(mode, parents=[common], help=text)
+        one.add_argument("input", type=Path, metavar="INPUT")
+        one.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help=".ply")
+        one.add_argument("--align", choices=("none", "scale"), default="scale", help="default: scale")
+        one.add_argument("--up", default="+z", metavar="AXIS")
+        _common_options(one)
+        one.set_defaults(run=_run, mode=mode)
+    generate = actions.add_parser("generate", parents=[common], help="new shapes")
+    generate.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
+    generate.add_argument("-n", "--count", type=int, default=1, metavar="N")
+    generate.add_argument("--class", dest="class_name", default="", metavar="NAME", help="default: any")
+    generate.add_argument("--latent", choices=("gan", "gaussian", "mixture", "diffusion"), default="gan")
+    generate.add_argument("--temperature", type=float, default=1.0, metavar="T")
+    _common_options(generate)
+    generate.set_defaults(run=_run, mode="generate")
+
+    evaluate = actions.add_parser(
+        "evaluate", parents=[common], help="auto-encoding and generation, measured as the paper does"
+    )
+    evaluate.add_argument("--dataset", type=Path, required=True, metavar="DATASET")
+    evaluate.add_argument("--supervision", type=Path, required=True, metavar="FILE", help="prepared shapes")
+    evaluate.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    evaluate.add_argument("--field", default="furniture", metavar="NAME|PATH")
+    evaluate.add_argument("--limit", type=int, default=40, metavar="N", help="held-out shapes (default: 40)")
+    evaluate.add_argument("--points", type=int, default=2048, metavar="N", help="a cloud (default: 2048, the paper's)")
+    evaluate.add_argument("--device", choices=DEVICES, default="auto")
+    evaluate.add_argument("--seed", type=int, default=0, metavar="S")
+    evaluate.set_defaults(run=_evaluate)
+
+
+def _common_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--field", default="furniture", metavar="NAME|PATH", help="default: furniture")
+    parser.add_argument("--as", dest="kind_of_output", choices=("points", "mesh"), default="points")
+    parser.add_argument("--points", type=int, default=20_000, metavar="N", help="a cloud (default: 20000)")
+    parser.add_argument("--resolution", type=int, default=128, metavar="N", help="of meshes (default: 128)")
+    parser.add_argument("--device", choices=DEVICES, default="auto")
+    parser.add_argument("--seed", type=int, default=0, metavar="S")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from ..cli import DONE, _ProgressLine, _stop_on_interrupt
+    from ..geometry.clouds import PointCloud
+    from ..geometry.io import load_input, write_cloud, write_mesh
+    from ..jobs.run import run_job
+    from ..jobs.types import JobArrays, JobCallbacks
+    from ..jobs.wire import parse_request, plain
+
+    settings: dict[str, Any] = {
+        "kind": "gradient", "mode": options.mode, "field": options.field, "output": options.kind_of_output,
+        "points": options.points, "resolution": options.resolution, "device": options.device, "seed": options.seed,
+    }
+    arrays = None
+    if options.mode == "generate":
+        settings |= {
+            "class_name": options.class_name, "count": options.count, "latent": options.latent,
+            "temperature": options.temperature,
+        }
+    else:
+        settings |= {"align": options.align, "up": options.up if options.up[:1] in "+-" else f"+{options.up}"}
+        points, normals, faces, _ = load_input(options.input)
+        arrays = JobArrays(points, normals, faces)
+    request = parse_request(settings)
+    if options.mode == "generate":
+        options.output.mkdir(parents=True, exist_ok=True)
+    elif not options.output.absolute().parent.is_dir():
+        raise InputError(
+            "output_folder", f"The output '{options.output.name}' cannot be written.",
+            f"The folder '{options.output.absolute().parent}' does not exist.", "Make the folder, or choose another.",
+        )
+    show = _ProgressLine()
+    with _stop_on_interrupt() as should_stop:
+        result = run_job(request, arrays, JobCallbacks(show, should_stop=should_stop))
+    show.end()
+    written = []
+    for number, mesh in enumerate(result.meshes, start=1):
+        path = options.output / f"shape_{number:03d}.ply" if options.mode == "generate" else options.output
+        if len(mesh.faces):
+            write_mesh(path, mesh)
+        else:
+            write_cloud(path, PointCloud(mesh.vertices, mesh.normals))
+        written.append(str(path.absolute()))
+    if options.json:
+        print(json.dumps(plain(result.report) | {"outputs": written}))
+    else:
+        for path_text in written:
+            print(f"Wrote {path_text}")
+    return DONE
+
+
+def _train(options: argparse.Namespace) -> int:
+    import numpy as np
+
+    from ..cli import DONE, _stop_on_interrupt
+    from ..device import resolve_device
+    from ..gradient_fields.model import SUFFIX, save_gradient_field
+    from ..gradient_fields.registry import gradient_folders
+    from ..gradient_fields.training import train_gradient_field
+    from ..training.library import load_library
+    from ..training.prior_training import fingerprint, select
+    from ..training.supervision import build_supervision
+
+    runs = options.runs or gradient_folders()[0] / "runs"
+    output = options.output or gradient_folders()[0] / f"{options.name}{SUFFIX}"
+    library = load_library(options.dataset)
+
+    def show(stage: str, done: float, loss: float, left: float) -> None:
+        print(f"{100 * done:3.0f} %  {stage}, loss {loss:.4f}, {left:.0f} s left", file=sys.stderr, flush=True)
+
+    with _stop_on_interrupt() as should_stop:
+        records = build_supervision(
+            options.dataset, runs / f"supervision-{fingerprint(library)}.npy", options.workers,
+            lambda done, total, left: show("Preparing shapes", done / total, 0.0, left)
+            if done % 50 == 0 or done == total else None,
+            should_stop=should_stop,
+        )
+        selection = select(library, records["done"] == 1)
+        indices = selection.indices
+        if options.classes:
+            wanted = [name.strip() for name in options.classes.split(",")]
+            indices = np.array([k for k in indices if library.shapes[k].category in wanted], np.int64)
+            if len(indices) == 0:
+                raise InputError(
+                    "no_training_shapes", "There is nothing to train on.",
+                    f"No training shape is of class {options.classes}.", f"Classes are {', '.join(selection.classes)}.",
+                )
+        classes = sorted({library.shapes[k].category for k in indices})
+        labels = np.array([classes.index(library.shapes[k].category) for k in indices], np.int64)
+        model = train_gradient_field(
+            records, indices, labels, classes, [library.shapes[k].name for k in indices], runs / options.name,
+            steps=options.steps, batch=options.batch, seed=options.seed, device=resolve_device(options.device),
+            on_progress=show, should_stop=should_stop,
+        )
+    save_gradient_field(output, model)
+    if options.json:
+        print(json.dumps({"output": str(output.absolute()), "classes": classes, "shapes": len(indices)}))
+    else:
+        print(f"Wrote {output}")
+    return DONE
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from ..cli import DONE, _stop_on_interrupt
+    from ..device import resolve_device
+    from ..gradient_fields.evaluation import evaluate_gradient_field
+    from ..gradient_fields.registry import find_gradient_field
+    from ..training.library import load_library
+
+    model = find_gradient_field(options.field, resolve_device(options.device))
+    with _stop_on_interrupt() as should_stop:
+        report = evaluate_gradient_field(
+            model, load_library(options.dataset), options.supervision, options.out, limit=options.limit,
+            points=options.points, seed=options.seed, should_stop=should_stop,
+            on_progress=lambda text: print(text, file=sys.stderr, flush=True),
+        )
+    print(json.dumps(report) if options.json else report["table"])
+    return DONE
