@@ -128,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--output", type=Path, metavar="FILE", help="default: NAME.safetensors among the user's priors")
     train.add_argument("--runs", type=Path, metavar="FOLDER", help="for checkpoints (default: runs/ among the priors)")
     train.add_argument("--workers", type=_count, metavar="N", help="processes that prepare shapes (default: cores)")
-    train.add_argument("--pose-steps", type=_count, default=3000, metavar="N", help="of the pose network (3000)")
+    train.add_argument("--pose-steps", type=_count, default=2000, metavar="N", help="of the pose network (2000)")
     train.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="a setting of the training"
     )

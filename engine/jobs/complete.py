@@ -17,7 +17,7 @@ from .. import __version__
 from ..device import describe_device, peak_memory, resolve_device
 from ..errors import Cancelled, InputError, JobFailed
 from ..fields import evidence as ev
-from ..fitting.alignment import PoseEstimate, network_pose, observed_frame, yaw_rotation
+from ..fitting.alignment import PoseEstimate, find_pose, network_pose
 from ..fitting.completion import Completion, CompletionSettings, complete_canonical, estimate_noise
 from ..fitting.confidence import calibration_of, confidence, measure
 from ..fitting.hypotheses import variation
@@ -148,38 +148,19 @@ def _moved(cloud: PointCloud, transform: Similarity) -> PointCloud:
     )
 
 
-def align(
-    prior: Prior, cloud: PointCloud, request: CompleteRequest, settings: CompletionSettings
-) -> tuple[PoseEstimate, str]:
+def align(prior: Prior, cloud: PointCloud, request: CompleteRequest) -> PoseEstimate:
     """Canonical -> input frame, and how it was found. cloud: in the input's frame."""
     if request.pose is not None:
         given = Similarity.from_matrix(np.array(request.pose, np.float64).reshape(4, 4))
         seen = _moved(cloud, given.inverse())
-        return PoseEstimate(given, network_pose(prior, seen).classes if prior.pose is not None else {}), "caller"
+        return PoseEstimate(given, network_pose(prior, seen).classes if prior.pose is not None else {}, "caller")
     upright = Similarity(rotation=up_rotation(request.up))
     standing = _moved(cloud, upright)
     if request.align == "none":
         classes = network_pose(prior, standing).classes if prior.pose is not None else {}
-        return PoseEstimate(upright.inverse(), classes), "given"
-    if prior.pose is None:
-        # A prior without a pose network: the part's own box is all there is to go by, and the report says so.
-        return PoseEstimate(upright.inverse().after(observed_frame(standing.points).inverse()), {}), "bounding box"
-    if request.align == "scale":
-        pose = network_pose(prior, standing)
-        return replace(pose, to_scene=upright.inverse().after(pose.to_scene)), "pose network"
-    first = network_pose(prior, standing, turned=True)
-    proposed = float(np.arctan2(first.to_scene.rotation[1, 0], first.to_scene.rotation[0, 0]))
-    best: tuple[float, PoseEstimate] | None = None
-    quick = replace(settings, steps=0, refine=False)
-    for turn in np.deg2rad([0.0, -15.0, 15.0, 90.0, 180.0, 270.0]) + proposed:
-        turned = Similarity(rotation=yaw_rotation(-turn))
-        facing = _moved(standing, turned)
-        pose = network_pose(prior, facing)
-        score = complete_canonical(prior, _moved(facing, pose.to_scene.inverse()), quick).score
-        if best is None or score < best[0]:
-            best = score, replace(pose, to_scene=upright.inverse().after(turned.inverse().after(pose.to_scene)))
-    assert best is not None
-    return best[1], "yaw search"
+        return PoseEstimate(upright.inverse(), classes, "given")
+    pose = find_pose(prior, standing, request.align)
+    return replace(pose, to_scene=upright.inverse().after(pose.to_scene))
 
 
 def mesh_to_scene(mesh: Mesh, to_scene: Similarity) -> Mesh:
@@ -239,10 +220,10 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
     if in_frame:
         # The frame itself is the statement, so the centring has to be taken back.
         cloud = _moved(cloud, local.inverse())
-        pose, found_by = align(prior, cloud, request, settings)
+        pose = align(prior, cloud, request)
         to_scene = pose.to_scene
     else:
-        pose, found_by = align(prior, cloud, request, settings)
+        pose = align(prior, cloud, request)
         to_scene = local.inverse().after(pose.to_scene)
     canonical = _moved(cloud, pose.to_scene.inverse())
     settings.noise = noise / to_scene.scale
@@ -357,7 +338,7 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
         "noise": noise,
         "evidence": scan.about,
         "alignment": {
-            "mode": request.align, "found_by": found_by, "scale": to_scene.scale, "matrix": to_scene.matrix().tolist(),
+            "mode": request.align, "found_by": pose.found_by, "scale": to_scene.scale, "matrix": to_scene.matrix().tolist(),
         },
         "classes": dict(sorted(pose.classes.items(), key=lambda item: -item[1])[:3]),
         "class": {"asked": request.class_name, "effect": class_effect},

@@ -264,7 +264,7 @@ def train_prior(
     runs: Path,
     resume: bool = False,
     overrides: dict[str, Any] | None = None,
-    pose_steps: int = 3000,
+    pose_steps: int = 2000,
     minutes: float | None = None,
     start_from: str | None = None,
     supervision: Path | None = None,
@@ -337,7 +337,7 @@ def train_prior(
     plot_curves(folder)
     pose = train_pose(
         records, selection.indices, selection.weights, selection.labels, len(selection.classes), steps=pose_steps,
-        device=device, should_stop=should_stop, seed=settings.seed,
+        device=device, should_stop=should_stop, seed=settings.seed, checkpoint=folder / "pose.safetensors",
         on_progress=lambda step, steps, loss, left: on_progress("Training the pose network", step / steps, left, None),
     )
     field = run.averaged_field()

@@ -98,6 +98,7 @@ def small_prior_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pose = PoseNet(classes=2, width=2)
     with torch.no_grad():  # nearly 'the whole is what was seen', a little different for every input
         pose.head[-1].weight.mul_(0.3)
+        pose.head[-1].bias[4] = 9.0  # and what is given as up is up
     path = tmp_path_factory.mktemp("priors") / "small.safetensors"
     save_prior(path, field, {"name": "small", "version": "1", "classes": ["ball", "box"]}, pose.eval())
     return path
