@@ -152,7 +152,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--sources", metavar="A,B,...", help="parts of the library (default: all)")
     evaluate.add_argument("--align", choices=("none", "scale", "similarity"), default="none", help="default: none")
     evaluate.add_argument(
-        "--pose", choices=("canonical", "free"), default="canonical", help="free: random yaw, scale and place"
+        "--pose", choices=("canonical", "free", "any"), default="canonical",
+        help="free: random yaw, scale (0.01 to 100) and place; any: random rotation too",
     )
     evaluate.add_argument("--views", type=_count, default=1, metavar="N", help="scans a shape (default: 1)")
     evaluate.add_argument("--noise", type=float, default=0.0, metavar="S", help="of the scans, longest side 1")

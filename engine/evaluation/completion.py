@@ -28,6 +28,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
 
 from ..errors import Cancelled, EngineError, InputError
 from ..geometry.clouds import FloatArray, PointCloud
@@ -44,6 +45,8 @@ log = logging.getLogger(__name__)
 
 Completer = Callable[[PointCloud], Mesh]
 """Partial points (with viewpoint, without normals) -> the whole surface, in the frame of the points."""
+
+Pose = Literal["canonical", "free", "any"]
 
 BASELINES = ("input", "input + mirror", "retrieval", "poisson")
 
@@ -78,8 +81,9 @@ class Protocol:
 
     noise: standard deviation of the measured distance, fraction of the size.  outliers: share of stray points.
     pixels: longer side of the depth image.  points: evaluation points on answer and truth.  threshold: of the F-score.
-    pose: 'canonical' = completers get points in the canonical frame; 'free' = turned about z, scaled and moved at
-    random (answers are taken back by the true transform before they are judged).
+    pose: 'canonical' = completers get points in the canonical frame; 'free' = turned about z, scaled (0.01 to 100) and
+    moved at random; 'any' = turned anyhow, scaled and moved (answers are taken back by the true transform before they
+    are judged).
     """
 
     noise: float = 0.0
@@ -88,7 +92,7 @@ class Protocol:
     pixels: int = 160
     points: int = 100_000
     threshold: float = 0.01
-    pose: Literal["canonical", "free"] = "canonical"
+    pose: Pose = "canonical"
 
 
 @dataclass
@@ -132,7 +136,7 @@ def run_completion_evaluation(
     others: Sequence[tuple[str, str, Completer]] = (),
     limit: int | None = None,
     workers: int = 1,
-    pose: Literal["canonical", "free"] = "canonical",
+    pose: Pose = "canonical",
     points: int = 100_000,
     pixels: int = 160,
     pictures: int = 48,
@@ -227,12 +231,14 @@ def partial_scan(library: Library, index: int, view: int, protocol: Protocol) ->
     mesh, _ = canonicalise(library.mesh(index))
     rng = np.random.default_rng([protocol.seed, zlib.crc32(library.shapes[index].key.encode()), view])
     viewpoint = random_viewpoint(rng)
-    yaw, size, move = rng.uniform(-np.pi, np.pi), np.exp(rng.uniform(np.log(0.2), np.log(5.0))), rng.uniform(-5, 5, 3)
+    yaw, size, move = rng.uniform(-np.pi, np.pi), 10.0 ** rng.uniform(-2.0, 2.0), rng.uniform(-5, 5, 3)
     cloud = scan(mesh, viewpoint, rng, pixels=protocol.pixels, noise=protocol.noise, outliers=protocol.outliers)
     out = Similarity()
     if protocol.pose == "free":
-        c, s = np.cos(yaw), np.sin(yaw)
-        out = Similarity(float(size), np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]]), move * size)
+        out = Similarity(size, Rotation.from_rotvec([0.0, 0.0, yaw]).as_matrix(), move * size)
+    elif protocol.pose == "any":
+        turn = np.random.default_rng([protocol.seed, zlib.crc32(library.shapes[index].key.encode()), view, 1])
+        out = Similarity(size, Rotation.random(random_state=int(turn.integers(2**31))).as_matrix(), move * size)
     return PointCloud(out.apply(cloud.points), None, out.apply(viewpoint[None])[0]), out.inverse()
 
 

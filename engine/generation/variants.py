@@ -88,7 +88,9 @@ def keep(
     encoded = Encoded(variant.code[None], torch.full_like(variant.code[None], -3.0), None, None)
     nothing = part.points.new_zeros(0, 3)
     evidence = _Evidence(part.points, part.normals, nothing, nothing)
-    settings = CompletionSettings(optimiser="adam", steps=steps, learning_rate=0.03, latent=0.02, normal=0.02, seed=seed)
+    settings = CompletionSettings(
+        optimiser="adam", steps=steps, learning_rate=0.03, latent=0.02, normal=0.02, seed=seed
+    )
 
     def on_step(done: float) -> None:
         if should_stop():
