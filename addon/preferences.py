@@ -120,7 +120,8 @@ def draw_job(layout: bpy.types.UILayout, job: session.Job) -> None:
         box.label(text=f"Done in {duration(job.seconds)}")
         for warning in job.warnings:
             draw_problem(box, warning)
-        if job.warnings and job.request.get("kind") == "complete" and job.scan is not None:
+        # What no prior explains, Fit Shape may: the engine then names it as the remedy.
+        if job.scan is not None and any("Fit Shape" in warning.remedy for warning in job.warnings):
             box.operator("shapewright.fit_shape", text="Fit Shape Instead").source = job.scan.source.name
     else:
         box.label(text="Cancelled")

@@ -49,6 +49,13 @@ class SHAPEWRIGHT_PT_train(ShapewrightPanel, bpy.types.Panel):
         column = layout.column()
         column.scale_y = 1.4
         column.operator("shapewright.train_prior", icon="MODIFIER")
+        for job in session.current().jobs:
+            if job.request.get("kind") != "train":
+                continue
+            preferences.draw_job(layout, job)
+            if job.state in (session.CANCELLED, session.JOB_FAILED):
+                again = layout.operator("shapewright.train_prior", text="Resume", icon="PLAY")
+                again.resume, again.name = True, job.request["name"]
         column = layout.column()
         column.use_property_split = True
         column.use_property_decorate = False
@@ -71,14 +78,6 @@ class SHAPEWRIGHT_PT_train(ShapewrightPanel, bpy.types.Panel):
         column.use_property_decorate = False
         for name in ("minutes", "steps", "start_from"):
             column.prop(settings, name)
-
-        for job in session.current().jobs:
-            if job.request.get("kind") != "train":
-                continue
-            preferences.draw_job(layout, job)
-            if job.state in (session.CANCELLED, session.JOB_FAILED):
-                again = layout.operator("shapewright.train_prior", text="Resume", icon="PLAY")
-                again.resume, again.name = True, job.request["name"]
 
 
 CLASSES = (SHAPEWRIGHT_PT_priors, SHAPEWRIGHT_PT_train)

@@ -176,6 +176,9 @@ def train():
     yield from pause()
     with in_view():
         bpy.ops.view3d.view_all()
+    yield from pause(30)  # the view moves smoothly
+    # Room for the preview, which comes right of the shapes; the sidebar lies over that side of the view.
+    view3d()[1].spaces.active.region_3d.view_distance *= 2.2
     settings = bpy.context.scene.shapewright_train
     settings.collection, settings.name, settings.steps = top, PRIOR, 2
     settings.start_from = "household"
@@ -188,11 +191,11 @@ def train():
 
     def look():
         seen.update(previews())
-        if seen and "picture" not in FACTS["train"]:
-            FACTS["train"]["picture"] = True
+        FACTS["train"]["ticks_seen"] += bool(previews())
+        if FACTS["train"]["ticks_seen"] == 10:  # drawn by now
             screenshot("6_training.png")
 
-    FACTS["train"] = {}
+    FACTS["train"] = {"ticks_seen": 0}
     EVERY_TICK.append(look)
     yield from click(place)
     job = yield from end_of(0)
