@@ -6,6 +6,8 @@ on its result and moves along with it. Which source it is about is written in th
 
 from __future__ import annotations
 
+import json
+
 import bpy
 import numpy as np
 from mathutils import Matrix
@@ -15,6 +17,7 @@ from .engine_client import EngineProblem
 NUMBER, SOURCE, LOCKED = "shapewright_alignment", "shapewright_alignment_of", "shapewright_locked"
 """Custom properties of the empty: a number that grows from one to the next, the source, and whether Complete Shape
 takes this alignment for its source instead of finding one."""
+FOUND_BY = "shapewright_found_by"
 
 
 def knows(obj: bpy.types.Object) -> bool:
@@ -36,9 +39,19 @@ def show(result: bpy.types.Object, source: bpy.types.Object | None) -> bpy.types
     if source is not None:
         empty[SOURCE] = source
     empty[LOCKED] = False
+    empty[FOUND_BY] = _found_by(result)
     empty[NUMBER] = 1 + max(int(obj.get(NUMBER, 0)) for obj in bpy.data.objects)
     place(empty, result)
     return empty
+
+
+def _found_by(result: bpy.types.Object) -> str:
+    """How the engine says that it found the alignment of a result; '' where it does not."""
+    try:
+        alignment = json.loads(result.get("shapewright_report", "{}")).get("alignment")
+    except (ValueError, TypeError, AttributeError):
+        return ""
+    return str(alignment.get("found_by") or "") if isinstance(alignment, dict) else ""
 
 
 def place(empty: bpy.types.Object, result: bpy.types.Object) -> None:

@@ -196,7 +196,7 @@ class ResultWriter(JobWriter):
             pose = pose_in(row) or pose_in(report)
             if pose is not None and codes.POSE not in obj:
                 codes.store_pose(obj, self._local(np.array(pose)))
-            codes.name_class(obj, row.get("classes") or report.get("classes"))
+            codes.name_class(obj, request.get("class_name") or row.get("classes") or report.get("classes"))
         if not results:
             return
         if self.made_collections:

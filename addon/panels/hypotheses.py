@@ -57,6 +57,8 @@ class SHAPEWRIGHT_PT_alignment(ShapewrightPanel, bpy.types.Panel):
         )  # fmt: skip
         if locked:
             layout.label(text="Complete Shape takes this alignment", icon="INFO")
+        elif empty.get(poses.FOUND_BY):
+            layout.label(text=f"Found by: {empty[poses.FOUND_BY]}")
         layout.operator("shapewright.complete_again", icon="SHADERFX")
 
 

@@ -17,7 +17,7 @@ BOX = np.array([[0, 0, 0], [1, 2, 3], [0.5, 1, 1]], np.float64)
 FOUND = [[2, 0, 0, 0.5], [0, 2, 0, 1.0], [0, 0, 2, 1.5], [0, 0, 0, 1]]
 ELSEWHERE = [[3, 0, 0, 0.5], [0, 3, 0, 1.0], [0, 0, 3, 1.5], [0, 0, 0, 1]]
 REPORT = {
-    "alignment": {"matrix": FOUND},
+    "alignment": {"matrix": FOUND, "found_by": "pose network"},
     "hypotheses": [{"score": 0.1}, {"score": 0.2}, {"score": 0.3, "alignment": {"matrix": ELSEWHERE}}],
 }
 
@@ -232,6 +232,7 @@ def test_deleted_it_can_be_shown_again(addon, three):
     bpy.ops.shapewright.show_alignment()
     np.testing.assert_allclose(world(bpy.data.objects["Chair Alignment"]), expected, atol=1e-5)
     layout = draw(addon.panels.hypotheses.SHAPEWRIGHT_PT_alignment)
+    assert "Found by: pose network" in layout.said
     assert "shapewright.complete_again" in [idname for idname, _, _ in layout.operators] and "Lock" in layout.said
 
 
