@@ -122,7 +122,7 @@ def _way_length(model: GradientField, points: Tensor, code: Tensor, smallest: fl
     levels = model.levels.tolist()
     length = model.step_to_surface(points[None], levels[0], code)[0].norm(dim=1)
     for sigma in levels[1:]:
-        near = length < 2.5 * sigma
+        near = length < 1.5 * sigma
         if sigma < 0.5 * smallest or not near.any():
             break
         length[near] = model.step_to_surface(points[near][None], sigma, code)[0].norm(dim=1)
