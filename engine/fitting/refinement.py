@@ -62,6 +62,10 @@ def _smooth(grid: Tensor) -> Tensor:
     return grid
 
 
+_AGREEMENT = 0.004
+"""What is left over below this (canonical units) is never taken for contradiction."""
+
+
 @torch.no_grad()
 def fit_residual(
     points: Tensor, errors: Tensor, weights: Tensor, resolutions: tuple[int, ...] = (32, 64, 128), ridge: float = 0.05
@@ -74,7 +78,13 @@ def fit_residual(
     left = errors.clone()
     for resolution in resolutions:
         for _ in range(2):  # the second pass picks up what the blur took away
-            sums = _smooth(_splat(points, torch.stack([left * weights, weights], 1), resolution))
+            trust = weights
+            if lattices and len(left):
+                # Points that most of their neighbours contradict (strays by the surface) lose their say; where all of
+                # a cell agree that something is left over, they keep it, for only shares count within a cell.
+                usual = max(_AGREEMENT, float(left.abs().median()))
+                trust = weights / (1 + (left / (3 * usual)) ** 2)
+            sums = _smooth(_splat(points, torch.stack([left * trust, trust], 1), resolution))
             lattice = (sums[0] / (sums[1] + ridge))[None, None]
             if lattices and lattices[-1].shape == lattice.shape:
                 lattices[-1] = lattices[-1] + lattice
