@@ -107,7 +107,8 @@ def test_killed_it_goes_on_and_ends_the_same(records: np.ndarray, tmp_path: Path
 
 
 def test_the_generator_learns_where_codes_lie() -> None:
-    codes = torch.randn(500, 2, generator=torch.Generator().manual_seed(1)) * torch.tensor([0.1, 1.0]) + torch.tensor([3.0, -2.0])
+    normal = torch.randn(500, 2, generator=torch.Generator().manual_seed(1))
+    codes = normal * torch.tensor([0.1, 1.0]) + torch.tensor([3.0, -2.0])
     generator = train_generator(codes, steps=400)
     drawn = generator(torch.randn(500, generator.noise, generator=torch.Generator().manual_seed(0)))
     assert torch.allclose(drawn.mean(0), codes.mean(0), atol=1.0)
