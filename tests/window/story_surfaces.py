@@ -219,9 +219,9 @@ def show_the_card():
     yield from wheel("WHEELDOWNMOUSE", 60)
     sidebar = view3d()[2]
     top = (yield from find_button("shapewright.train_prior"))[1]
-    for above in (44, 36, 52, 60, 28):  # the headers of Train Prior and of Priors
+    for above in (64, 58, 70):  # over the header of Train Prior, which is as high
         yield from click((sidebar.x + int(sidebar.width * 0.35), top + above))
-        places = yield from find_buttons("shapewright.export_prior", across=0.5)
+        places = yield from find_buttons("shapewright.export_prior", across=0.65)
         if places:
             break
     FACTS["card"] = {"found": bool(places), "name": settings.name}

@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from engine.jobs.types import SelftestRequest
+from engine.jobs.types import Request, SelftestRequest, TrainRequest
 from engine.server.jobs import Job, JobQueue, QueueOptions
 
 
-def queue_with_job(folder: Path) -> tuple[JobQueue, Job]:
+def queue_with_job(folder: Path, request: Request | None = None) -> tuple[JobQueue, Job]:
     """A queue with one running job, whose worker is a process that says nothing: the test speaks for it."""
     silent = (sys.executable, "-c", "import sys; sys.stdin.read()")
     queue = JobQueue(folder, QueueOptions(worker_command=silent, keepalive_s=0.05))
     queue.jobs_dir.mkdir(parents=True)
-    job = queue.submit(queue.new_folder(), SelftestRequest())
+    job = queue.submit(queue.new_folder(), request or SelftestRequest())
     assert job.state == "running"
     return queue, job
 
@@ -104,6 +104,25 @@ def test_a_sleep_of_the_machine_is_not_held_against_the_worker(tmp_path: Path) -
         assert job.state == "running"
         queue._watch_once(worker.heard + queue.options.heartbeat_s + 1)
         assert job.state == "failed" and job.error is not None and job.error["code"] == "worker_hung"
+        await queue.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("request_", [SelftestRequest(), TrainRequest(name="x")])
+def test_a_training_has_a_time_limit_of_its_own(request_: Request, tmp_path: Path) -> None:
+    async def story() -> None:
+        queue, job = queue_with_job(tmp_path, request_)
+        worker, options = queue._worker, queue.options
+        assert worker is not None and options.train_timeout_s > 24 * options.job_timeout_s
+        queue._on_message(worker, {"type": "ready", "pid": 1, "device": {}})
+        for seconds in (options.job_timeout_s + 1, options.train_timeout_s + 1):
+            worker.heard = job.began + seconds
+            queue._watch_once(job.began + seconds)
+            is_over = job.kind != "train" or seconds > options.train_timeout_s
+            assert job.state == ("failed" if is_over else "running")
+        assert job.error is not None and job.error["code"] == "job_timeout"
+        assert ("Resume" in job.error["remedy"]) == (job.kind == "train")
         await queue.close()
 
     asyncio.run(story())
