@@ -40,9 +40,9 @@ log = logging.getLogger(__name__)
 BLOCK = 4
 """Cells along a block of a fine lattice."""
 
-_CURVATURE = 245.0
-"""One over the mean of |H f|^2 / h^4, summed over the layers of nodes about one surface cell, for surfaces whose
-curvature is about 7 (radius one seventh of the longest side)."""
+_CURVATURE = 6000.0
+"""Mean of |H f|^2 / h^4 summed over the layers of nodes about one surface cell, to be expected of everyday surfaces: a
+curvature of about 35 (in the unit frame), which is that of edges a few cells wide rather than of the faces between."""
 
 _BASE_CELLS = 128
 
@@ -154,8 +154,8 @@ def fit_auto(
             "Give a denser scan, or the place where the scanner stood; or ignore the input's normals.",
         )
     keep = np.ones(len(data.points), bool)
-    for limit in (0.4, 0.3, 0.3):  # again without those that do not belong to the surface
-        belongs = np.abs(at_points) < limit
+    for _ in range(3):  # again without those that do not belong to the surface; a corner of a cube has 0.375
+        belongs = np.abs(at_points) < 0.42
         if belongs.all() or belongs.mean() < 0.3:  # or nothing agrees with anything: then the points are all there is
             break
         keep[np.flatnonzero(keep)[~belongs]] = False

@@ -149,7 +149,8 @@ class PoissonGrid:
         return total * (-1j * self.inverse / self.step**3)
 
     def values(self, transform: Tensor) -> Tensor:
-        return torch.fft.irfftn(transform, s=(self.side,) * 3)
+        values: Tensor = torch.fft.irfftn(transform, s=(self.side,) * 3)
+        return values
 
     def gradient_at(self, transform: Tensor, corners: tuple[Tensor, Tensor], blur: float = 0.0) -> Tensor:
         """(N, 3) gradient of the field, blurred by a Gaussian of `blur` steps, at the points of `corners`."""
@@ -307,7 +308,7 @@ def _away_from_shelter(
     return (0.5 * (sides[0] / sides[1]).log()).clamp(-1, 1)[:, None] * line
 
 
-def _absorbed(u: Tensor, sink: Tensor, should_stop: Callable[[], bool], rounds: int = 240) -> Tensor:
+def _absorbed(u: Tensor, sink: Tensor, should_stop: Callable[[], bool], rounds: int = 120) -> Tensor:
     """-lap u + sink u = 0, u = 1 around the grid, in units of the step: Jacobi-preconditioned conjugate gradients."""
 
     def image(x: Tensor) -> Tensor:
@@ -327,7 +328,7 @@ def _absorbed(u: Tensor, sink: Tensor, should_stop: Callable[[], bool], rounds: 
     z = inverse * left
     direction = z.clone()
     size = float((left * z).sum())
-    enough = 1e-14 * float((right * right * inverse).sum())
+    enough = 1e-13 * float((right * right * inverse).sum())
     for k in range(rounds):
         if size <= enough:
             break
@@ -397,4 +398,5 @@ def _turned_outwards(p: Tensor, normals: Tensor, a: Tensor, cells: int, device: 
 
 
 def _unit(vectors: Tensor) -> Tensor:
-    return vectors / vectors.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    length: Tensor = vectors.norm(dim=1, keepdim=True)
+    return vectors / length.clamp(min=1e-12)

