@@ -96,7 +96,10 @@ def emd_matrix(
     for i, cloud in enumerate(first):
         tick()
         for j, other in enumerate(second):
-            found[i, j] = earth_movers_distance(cloud[:points], other[:points])
+            if second is first and j <= i:  # a matching is as far back as there
+                found[i, j] = found[j, i]
+            else:
+                found[i, j] = earth_movers_distance(cloud[:points], other[:points])
     return found
 
 

@@ -11,10 +11,11 @@ from scipy.spatial.transform import Rotation, Slerp
 from torch import Tensor
 
 from ..geometry.transforms import Similarity
-from ..priors.latent import LatentModel
+from ..priors.latent import LatentModel, follow, noise_levels
 
 _NODES = 17
 _STEPS = 80
+_FLOW_STEPS = 40
 
 
 def spherical(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
@@ -34,7 +35,39 @@ def spherical(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
 
 
 def plausible(latent: LatentModel, a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-    """As `spherical`, bent where the prior's mixture finds the way less likely than its ends.
+    """(K,), (K,), (T,) -> (T, K) by the diffusion model where the prior has one, else by its mixture, in even steps."""
+    if latent.denoiser is not None:
+        nodes = _through_noise(latent, a, b)
+    else:
+        nodes = _along_density(latent, a, b)
+    along = torch.cat([t.new_zeros(1), (nodes[1:] - nodes[:-1]).norm(dim=1).cumsum(0)])
+    along = along / along[-1].clamp(min=1e-9)
+    place = torch.searchsorted(along, t.clamp(0, 1).contiguous()).clamp(1, len(nodes) - 1)
+    low, high = along[place - 1], along[place]
+    share = ((t - low) / (high - low).clamp(min=1e-9))[:, None]
+    way: Tensor = (1 - share) * nodes[place - 1] + share * nodes[place]
+    return way
+
+
+@torch.no_grad()
+def _through_noise(latent: LatentModel, a: Tensor, b: Tensor) -> Tensor:
+    """(_NODES, K): both shapes are followed up the diffusion's probability flow to noise, the noise turns from the one
+    to the other, and each turn is followed down again (Song, Meng and Ermon 2021, section 5.3).
+
+    Every node is then as much a shape as any draw. What the numerical flow loses of the two ends is mixed back in.
+    """
+    assert latent.denoiser is not None
+    kinds = latent.class_posterior(torch.stack([a, b])).argmax(1).tolist()
+    label = kinds[0] if kinds[0] == kinds[1] else len(latent.classes)  # the last stands for any class
+    levels = noise_levels(_FLOW_STEPS, a.device)[:-1]
+    noise = follow(latent.denoiser, torch.stack([a, b]), levels.flip(0), label)
+    at = torch.linspace(0, 1, _NODES, device=a.device)
+    nodes = follow(latent.denoiser, spherical(noise[0], noise[1], at), levels, label)
+    return nodes + (1 - at)[:, None] * (a - nodes[0]) + at[:, None] * (b - nodes[-1])
+
+
+def _along_density(latent: LatentModel, a: Tensor, b: Tensor) -> Tensor:
+    """(_NODES, K): as `spherical`, bent where the prior's mixture finds the way less likely than its ends.
 
     The nodes of a band between a and b are drawn together (so that steps stay even) and pushed up the log density
     wherever that is below the line between the ends' (a string method: E, Ren and Vanden-Eijnden 2002). A way that is
@@ -57,14 +90,7 @@ def plausible(latent: LatentModel, a: Tensor, b: Tensor, t: Tensor) -> Tensor:
         optimiser.zero_grad()
         torch.autograd.backward(loss)
         optimiser.step()
-    nodes = torch.cat([a[None], inner.detach(), b[None]])
-    # Even steps along the band.
-    along = torch.cat([at.new_zeros(1), (nodes[1:] - nodes[:-1]).norm(dim=1).cumsum(0)])
-    along = along / along[-1].clamp(min=1e-9)
-    place = torch.searchsorted(along, t.clamp(0, 1).contiguous()).clamp(1, _NODES - 1)
-    low, high = along[place - 1], along[place]
-    share = ((t - low) / (high - low).clamp(min=1e-9))[:, None]
-    return (1 - share) * nodes[place - 1] + share * nodes[place]
+    return torch.cat([a[None], inner.detach(), b[None]])
 
 
 def between(latent: LatentModel, first: Tensor, second: Tensor, t: Tensor, path: str) -> Tensor:

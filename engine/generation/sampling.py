@@ -6,6 +6,7 @@ Number k of a seed is the same shape whatever else is drawn beside it: every dra
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -96,7 +97,8 @@ def draw(
         best: Drawn | None = None
         holds, lost, spent = -1.0, [0, 0, 0], 0
         for attempt in range(ATTEMPTS + PIECES_ATTEMPTS):
-            one = latent.sample(1, class_name or None, temperature, generator_for(seed, index, attempt), distribution)
+            generator = generator_for(seed, index, attempt, zlib.crc32(class_name.encode()))
+            one = latent.sample(1, class_name or None, temperature, generator, distribution)
             distance, names = latent.nearest_training(one)
             known = float(distance[0]) < threshold
             again = len(kept) > 0 and float(torch.cdist(one, kept).min()) / math.sqrt(latent.size) < threshold

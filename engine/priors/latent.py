@@ -253,7 +253,7 @@ def latent_from(about: dict[str, Any], tensors: dict[str, Tensor]) -> LatentMode
     return model
 
 
-def _noise_levels(steps: int, device: torch.device, largest: float = _SIGMA_MAX) -> Tensor:
+def noise_levels(steps: int, device: torch.device, largest: float = _SIGMA_MAX) -> Tensor:
     """(steps + 1,) from the largest to 0 (Karras 2022, eq. 5)."""
     t = torch.linspace(0, 1, steps, device=device)
     high, low = largest ** (1 / _RHO), min(_SIGMA_MIN, largest / 2) ** (1 / _RHO)
@@ -265,8 +265,14 @@ def denoise(
     denoiser: Denoiser, noise: Tensor, labels: Tensor, steps: int = 24, largest: float = _SIGMA_MAX
 ) -> Tensor:
     """Heun's method on the probability flow (Karras 2022, algorithm 1): noisy (N, K) at the largest level to data."""
-    x = noise
-    levels = _noise_levels(steps, noise.device, largest)
+    return follow(denoiser, noise, noise_levels(steps, noise.device, largest), labels)
+
+
+@torch.no_grad()
+def follow(denoiser: Denoiser, x: Tensor, levels: Tensor, labels: Tensor | int) -> Tensor:
+    """x (N, K) at the first of the noise levels (L,), carried along the probability flow to the last, up or down."""
+    if isinstance(labels, int):
+        labels = torch.full((len(x),), labels, device=x.device)
     for now, then in itertools.pairwise(levels):
         slope = (x - denoiser(x, now.expand(len(x)), labels)) / now
         ahead = x + (then - now) * slope
@@ -283,7 +289,7 @@ def ode_log_density(denoiser: Denoiser, data: Tensor, label: int, steps: int = 2
 
     probes: random signs for Hutchinson's estimate of the divergence; the exact one where K is no larger.
     """
-    levels = _noise_levels(steps, data.device)[:-1].flip(0)
+    levels = noise_levels(steps, data.device)[:-1].flip(0)
     count, size = data.shape
     labels = torch.full((count,), label, device=data.device)
     if size <= probes:
