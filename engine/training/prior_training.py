@@ -343,7 +343,7 @@ def train_prior(
     field = run.averaged_field()
     about = card(library, selection, run, name, pose_steps)
     if start_from:
-        about["training"]["started_from"] = {"prior": start_from, "sha256": start.sha256 if start else ""}
+        about["training"]["started_from"] = {"prior": start.name if start else "", "sha256": start.sha256 if start else ""}
     measured = last_validation(folder)
     if measured:
         about["quality"] = {

@@ -20,6 +20,7 @@ from engine.fitting import methods
 from engine.fitting.fit_types import FIELDS, FitData, FitSettings, find_method, load_methods
 from engine.fitting.methods import Recipe, Source, train, unit_data
 from engine.geometry.meshes import Mesh
+from engine.jobs.types import FIT_METHODS
 
 ROOT = Path(__file__).parents[2]
 Array = NDArray[np.float32]
@@ -184,11 +185,11 @@ def quick(name: str) -> FitSettings:
     return FitSettings(iterations=80, options={"batch": 128, "network": network, "rate": 2e-3})
 
 
-@pytest.mark.parametrize("name", ["sdf", "igr", "sal", "sal_l0", "sald", "siren", "digs", "occupancy"])
+@pytest.mark.parametrize("name", [name for name in FIT_METHODS if name != "auto"])
 def test_every_method_fits_a_ball(name: str, data: FitData, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(methods, "POOL", 6000)
     monkeypatch.setattr(methods, "MESH_SAMPLES", 3000)
-    assert set(load_methods()) >= {"sdf", "igr", "sal", "sal_l0", "sald", "siren", "digs", "occupancy"}
+    assert set(load_methods()) == set(FIT_METHODS)
     seen, stages = [], []
     fitted = find_method(name).fit(
         data,
