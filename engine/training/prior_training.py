@@ -342,8 +342,8 @@ def train_prior(
     )
     field = run.averaged_field()
     about = card(library, selection, run, name, pose_steps)
-    if start_from:
-        about["training"]["started_from"] = {"prior": start.name if start else "", "sha256": start.sha256 if start else ""}
+    if start is not None:
+        about["training"]["started_from"] = {"prior": start.name, "sha256": start.sha256}
     measured = last_validation(folder)
     if measured:
         about["quality"] = {
