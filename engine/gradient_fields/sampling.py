@@ -120,7 +120,7 @@ def extract_surface(
 def _way_length(model: GradientField, points: Tensor, code: Tensor, smallest: float) -> Tensor:
     """(N,) length of the way to the surface from points (N, 3)."""
     levels = model.levels.tolist()
-    length = model.step_to_surface(points[None], levels[0], code)[0].norm(dim=1)
+    length: Tensor = model.step_to_surface(points[None], levels[0], code)[0].norm(dim=1)
     for sigma in levels[1:]:
         near = length < 1.5 * sigma
         if sigma < 0.5 * smallest or not near.any():
