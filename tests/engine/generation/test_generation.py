@@ -11,7 +11,7 @@ import torch
 
 from engine.errors import InputError
 from engine.generation import directions, paths, sampling
-from engine.generation.codes import decode, prior_of, similarity_of
+from engine.generation.codes import DecodedShape, decode, largest_piece, prior_of, similarity_of
 from engine.generation.variants import keep, kept_part
 from engine.geometry.transforms import Similarity
 from engine.priors.latent import LatentModel
@@ -206,3 +206,72 @@ def test_a_prior_is_found_by_its_hash_and_named_where_it_is_missing(
         prior_of("renamed", "ab" * 32, "cpu")
     assert caught.value.code == "prior_missing"
     assert "renamed (abababababab)" in caught.value.what and prior.sha256[:12] in caught.value.why
+
+
+@pytest.fixture(scope="module")
+def diffusing() -> LatentModel:
+    """Codes on a ring (8 numbers, one cell), with a diffusion model: between two of them lies the ring."""
+    from engine.training.latent import fit_latent
+
+    angle = torch.linspace(0, 2 * math.pi, 257)[:-1]
+    flat = torch.zeros(256, 8)
+    flat[:, 0], flat[:, 1] = 3 * angle.cos(), 3 * angle.sin()
+    flat += 0.05 * torch.randn(256, 8, generator=torch.Generator().manual_seed(0))
+    labels, names = torch.zeros(256, dtype=torch.long), [f"code {k}" for k in range(256)]
+    return fit_latent(flat[None], labels, names, ["ring"], (8, 1, 1, 1), size=2, diffusion_steps=600)
+
+
+def radius(codes: torch.Tensor) -> torch.Tensor:
+    return codes.flatten(1)[:, :2].norm(dim=1)
+
+
+def test_with_a_diffusion_model_relatives_stay_among_the_shapes(diffusing: LatentModel) -> None:
+    codes = diffusing.expand(diffusing.training[::16])
+    for strength in (0.3, 1.0):
+        moved = torch.stack([sampling.relative(diffusing, code, strength, (3, k)) for k, code in enumerate(codes)])
+        assert float((radius(moved) - 3).abs().mean()) < 0.35
+    near = torch.stack([sampling.relative(diffusing, code, 0.1, (3, k)) for k, code in enumerate(codes)])
+    assert float((near - codes).flatten(1).norm(dim=1).mean()) < float((moved - codes).flatten(1).norm(dim=1).mean())
+    again = sampling.relative(diffusing, codes[0], 1.0, (3, 0))
+    assert torch.equal(again, moved[0]) and not torch.equal(again, sampling.relative(diffusing, codes[0], 1.0, (4, 0)))
+
+
+def test_with_a_diffusion_model_the_way_leads_along_the_shapes(diffusing: LatentModel) -> None:
+    a, b = diffusing.expand(diffusing.training[[0, 100]])  # nearly opposite
+    t = torch.linspace(0, 1, 9)
+    way = paths.between(diffusing, a, b, t, "plausible")
+    straight = paths.between(diffusing, a, b, t, "straight")
+    assert torch.allclose(way[0], a, atol=1e-3) and torch.allclose(way[-1], b, atol=1e-3)
+    assert float(radius(straight).min()) < 1.5
+    assert float(radius(way).min()) > 2.0
+    step = way.flatten(1).diff(dim=0).norm(dim=1)
+    assert float(step.max()) < 1.5 * float(step.min())
+
+
+def test_pieces_are_drawn_again(latent: LatentModel) -> None:
+    asked: list[torch.Tensor] = []
+
+    def largest_piece(coefficients: torch.Tensor) -> float:
+        asked.append(coefficients)
+        return 0.5 if len(asked) < 3 else 1.0
+
+    one = sampling.draw(latent, 1, avoid_duplicates=False, largest_piece=largest_piece).shapes[0]
+    assert one.redrawn_broken == 2 and torch.equal(one.coefficients, asked[2])
+    best = sampling.draw(latent, 1, avoid_duplicates=False, largest_piece=lambda c: float(c[0].sigmoid()) / 2).shapes[0]
+    tried = [latent.sample(1, None, 1.0, sampling.generator_for(0, 0, k, 0))[0] for k in range(4)]
+    assert torch.equal(best.coefficients, max(tried, key=lambda c: float(c[0])))
+
+
+def test_a_shape_in_pieces_is_known_and_a_hollow_is_none(prior: Prior) -> None:
+    class Field(DecodedShape):
+        def signed_distance(self, points: torch.Tensor) -> torch.Tensor:
+            far = points - torch.tensor([0.3, 0.0, 0.0])
+            near = points + torch.tensor([0.2, 0.0, 0.0])
+            shell = torch.maximum(near.norm(dim=1) - 0.2, 0.12 - near.norm(dim=1))
+            return torch.minimum(shell, far.norm(dim=1) - self.other)
+
+    shape = Field(prior, torch.zeros(prior.field.code_shape), torch.zeros(0))
+    shape.other = -1.0
+    assert largest_piece(shape) == 1.0
+    shape.other = 0.1
+    assert largest_piece(shape) == pytest.approx(0.8, abs=0.01)  # areas as 4 to 1; the hollow's wall does not count
