@@ -65,11 +65,11 @@ class Calibration:
 
 # --- measured by scripts/calibrate_confidence, which rewrites the lines from here ...
 DEFAULT = Calibration(
-    means=(-3.9, -3.2, -5.5, 0.02, 0.2),
-    deviations=(0.5, 0.5, 0.5, 0.03, 0.2),
-    weights=(-1.0, -0.5, -0.5, -0.5, -0.7),
-    bias=1.0,
-    threshold=0.5,
+    means=(-4.1212, -3.4995, -4.884, 0.0098, 0.2917),
+    deviations=(0.9468, 1.072, 0.8903, 0.0225, 0.1988),
+    weights=(-0.4017, -0.343, -0.3628, -0.2832, -0.4591),
+    bias=0.0363,
+    threshold=0.3618,
 )
 # --- ... to here
 
