@@ -24,7 +24,7 @@ from ..geometry.signed_distance import sphere_directions
 from ..geometry.transforms import Float64Array, Similarity
 from ..priors.prior import Prior
 
-SURELY_UP, UP_BONUS = 3.0, 3.0
+SURELY_UP, UP_BONUS = 1.0, 2.0
 """Logits of the network's belief that a direction is up: beyond the first z is not doubted, the second speaks for z."""
 
 
