@@ -109,7 +109,10 @@ def test_complete_hands_settings_and_arrays_over(
     run(capsys, "complete", scan, "-o", tmp_path / "a.obj", "--prior", "p", "--align", "similarity", "--up", "-y",
         "--viewpoint", "-1,2.5,1e1", "--resolution", "96", "--device", "cpu")  # fmt: skip
     run(capsys, "complete", scan, "-o", tmp_path / "b.stl", "--up", "y")
-    first, second = recorder.requests
+    run(capsys, "complete", scan, "-o", tmp_path / "c.ply", "--class", "chair", "--noise", "0.01", "--ground", "keep",
+        "--faces", "500")  # fmt: skip
+    first, second, third = recorder.requests
+    assert (third.class_name, third.noise, third.ground, third.max_faces) == ("chair", 0.01, "keep", 500)
     assert first == CompleteRequest(
         prior="p", align="similarity", up="-y", viewpoint=(-1.0, 2.5, 10.0), resolution=96, device="cpu", name=scan.stem
     )
@@ -125,6 +128,16 @@ def test_complete_tells_people_what_it_did(
 ) -> None:
     status, out, _ = run(capsys, "complete", scan, "-o", tmp_path / "a.glb")
     assert status == 0 and str(tmp_path / "a.glb") in out and "{" not in out
+
+
+def test_warnings_and_confidence_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    warning = {"code": "c", "what": "What happened.", "why": "The cause.", "remedy": "Use Fit Shape."}
+    cli._summarise({
+        "outputs": ["a.ply"], "timings": {"total": 1.0}, "warnings": [warning],
+        "confidence": {"value": 0.123, "threshold": 0.5},
+    })  # fmt: skip
+    said = capsys.readouterr().out
+    assert "Confidence 0.12" in said and "Warning: What happened. The cause. Use Fit Shape." in said
 
 
 @pytest.mark.parametrize(

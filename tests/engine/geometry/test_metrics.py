@@ -166,3 +166,15 @@ def test_distance_to_a_surface_needs_both() -> None:
         metrics.distances_to_surface(mesh, np.zeros((0, 3)))
     with pytest.raises(ValueError):
         metrics.distances_to_surface(Mesh(mesh.vertices, mesh.faces[:0]), np.zeros((4, 3)))
+
+
+def test_diversity_and_fidelity_of_several_answers() -> None:
+    here, there = grid(), grid() + np.array([0, 0, 0.03])
+    once = metrics.chamfer_l2(here, there)
+    assert metrics.total_mutual_difference([here]) == 0.0 == metrics.total_mutual_difference([here, here, here])
+    assert metrics.total_mutual_difference([here, there]) == pytest.approx(2 * once)  # each is that far from the other
+    assert metrics.total_mutual_difference([here, here, there]) == pytest.approx(once / 2 + once / 2 + once)
+    assert metrics.unidirectional_hausdorff(here, [here, there]) == pytest.approx(0.015)
+    part = here[:50]
+    assert metrics.unidirectional_hausdorff(part, [here]) == 0.0  # what is beyond the observed is not held against it
+    assert metrics.unidirectional_hausdorff(here, [part]) > 0.5

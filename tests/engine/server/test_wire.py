@@ -49,6 +49,7 @@ def header(shape: str, descr: str = "'<f4'") -> bytes:
     [
         CompleteRequest(),
         CompleteRequest(prior="a b", align="similarity", up="-y", viewpoint=(1.0, -2.5, 3.0), hypotheses=16, seed=7),
+        CompleteRequest(class_name="chair", noise=0.01, ground="keep", max_faces=5000),
         SelftestRequest(steps=3, step_seconds=0.5),
     ],
 )
@@ -70,7 +71,9 @@ def test_fields_left_out_take_the_defaults() -> None:
         ("viewpoint", [0, 0]), ("viewpoint", [0, 0, float("nan")]), ("viewpoint", [0, 0, float("inf")]),
         ("viewpoint", "0,0,0"), ("viewpoint", [0, 0, True]), ("viewpoint", [0, 0, 10**400]),
         ("align", "rotate"), ("device", "tpu"), ("prior", ""), ("prior", "a\0b"), ("seed", -1), ("seed", 2**32),
-        ("name", "x" * 300),
+        ("name", "x" * 300), ("class_name", 3), ("class_name", "x" * 65), ("noise", -0.1), ("noise", "0.1"),
+        ("noise", float("nan")), ("ground", "floor"), ("ground", None), ("max_faces", 99), ("max_faces", -1),
+        ("max_faces", False), ("max_faces", 1000.0),
     ],
 )  # fmt: skip
 def test_bad_field_is_named(field: str, value: object) -> None:
