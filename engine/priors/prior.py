@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import InputError
+from ..fields import fused
 from ..fields.conditional import GridField, channels_last
 from ..fields.deepsdf import DeepSDF
 from ..fields.pose import PoseNet
@@ -123,6 +124,8 @@ def _load(path: Path, changed: int, size: int, device: str) -> Prior:
     field = field.eval().requires_grad_(False).to(device)
     if isinstance(field, GridField):
         field = channels_last(field)
+        if field.m1.weight.device.type == "cpu":
+            fused.warm()  # here, so that compiling is part of loading and not of the first preview
     if pose is not None:
         pose = pose.eval().requires_grad_(False).to(device)
     if latent is not None:
