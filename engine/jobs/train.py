@@ -74,8 +74,14 @@ def run_train(request: TrainRequest, arrays: JobArrays | None, callbacks: JobCal
         )
     dataset = _library(request, arrays, runs)
 
+    since: dict[str, float] = {}
+
     def on_progress(stage: str, within: float, left: float | None, state: TrainingProgress | None) -> None:
         begin, end = STAGES.get(stage, (0.0, 1.0))
+        if stage not in since:
+            since[stage] = time.monotonic()
+        if left is not None:  # of this stage; the later ones take their share of what this one takes
+            left += (time.monotonic() - since[stage] + left) * (1.0 - end) / (end - begin)
         fraction = begin + (end - begin) * min(max(within, 0.0), 1.0)
         message = ""
         if state is not None:

@@ -1,17 +1,16 @@
 """The story of surfaces and priors of one's own: a scan is fitted, its detail changed, and a small prior is trained."""
 
-import json
 import sys
 from pathlib import Path
 
 import bpy
+import numpy as np
 from mathutils import Euler, Vector
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from hands import (
     EVERY_TICK,
-    EXAMPLES,
     FACTS,
     addon,
     agreement,
@@ -38,22 +37,35 @@ from hands import (
     view3d,
 )
 
-EYE = Vector(json.loads((EXAMPLES / "chair_scan.json").read_text("utf-8"))["viewpoint"])
-PRIOR = "my shapes"
+SCAN, PRIOR = "statue", "my shapes"
+NOISE = 0.003
 
 
 def set_the_stage():
+    """Blender's monkey as a scanner would bring it: noisy points alone, those of its chin and neck missing."""
     empty_stage()
     with in_view():
-        bpy.ops.wm.ply_import(filepath=str(EXAMPLES / "chair_scan.ply"))
+        bpy.ops.mesh.primitive_monkey_add()
+    monkey = bpy.context.view_layer.objects.active
+    monkey.modifiers.new("Finer", "SUBSURF").levels = 3
+    bpy.context.view_layer.update()
+    fine = monkey.evaluated_get(bpy.context.evaluated_depsgraph_get()).to_mesh()
+    points = np.array([vertex.co for vertex in fine.vertices])
+    rng = np.random.default_rng(0)
+    points = points[rng.permutation(len(points))[:20_000]]
+    points = points[points[:, 2] > -0.55] + rng.normal(0, NOISE, (int((points[:, 2] > -0.55).sum()), 3))
+    empty_stage()
+    mesh = bpy.data.meshes.new(SCAN)
+    mesh.from_pydata(points.tolist(), [], [])
+    bpy.context.scene.collection.objects.link(bpy.data.objects.new(SCAN, mesh))
     addon().preferences.device = "cpu"
-    select("chair_scan")
+    select(SCAN)
     yield from pause()
-    view3d()[1].spaces.active.region_3d.view_rotation = Euler((1.2, 0.0, 0.6)).to_quaternion()
+    view3d()[1].spaces.active.region_3d.view_rotation = Euler((1.3, 0.0, 0.5)).to_quaternion()
     with in_view():
         bpy.ops.view3d.view_selected()
     yield from pause(30)  # the view moves smoothly
-    view3d()[1].spaces.active.region_3d.view_distance *= 1.3
+    view3d()[1].spaces.active.region_3d.view_distance *= 1.6
     yield from open_tab("1_tab.png")
 
 
@@ -83,7 +95,7 @@ def outcome(job):
 
 def fit_the_scan():
     settings = bpy.context.scene.shapewright_fit
-    settings.resolution, settings.viewpoint, settings.viewpoint_location = 96, "POINT", EYE
+    settings.resolution = 96
     push_undo("before")
     before = scene_state()
     yield from click((yield from find_button("shapewright.fit_shape")))
@@ -92,10 +104,10 @@ def fit_the_scan():
     screenshot("2_fit.png")
     if job.problem is not None:
         raise RuntimeError(str(job.problem))
-    scan = bpy.data.objects["chair_scan"]
+    scan = bpy.data.objects[SCAN]
     (result,) = fits()
     facts["result"] = mesh_facts(result)
-    facts["agreement"] = agreement(result, scan, EYE)
+    facts["agreement"] = agreement(result, scan, Vector((0, -9, 0)))
     facts["previews_left"] = previews()
     after = scene_state()
     after["meshes"].remove(after["objects"].pop(result.name)["data"])
@@ -108,7 +120,7 @@ def fit_the_scan():
 def change_the_detail():
     settings = bpy.context.scene.shapewright_fit
     settings.resolution, settings.open_boundaries = 160, True
-    select("chair_scan Fit")
+    select(f"{SCAN} Fit")
     push_undo("fitted")
     yield from pause()
     yield from click((yield from find_button("shapewright.refit_resolution")))
@@ -151,7 +163,7 @@ def open_lowest_panel(wanted):
 
 def add_shapes():
     """Two classes of a few shapes each, in subcollections of their own."""
-    bpy.data.objects["chair_scan Fit"].hide_set(True)
+    bpy.data.objects[f"{SCAN} Fit"].hide_set(True)
     top = bpy.data.collections.new("Shapes")
     bpy.context.scene.collection.children.link(top)
     make = {
