@@ -219,8 +219,9 @@ def _indicator(
     order = torch.argsort(at)
     half = torch.searchsorted(torch.cumsum(a[order], 0), 0.5 * a.sum())
     level = float(at[order[half.clamp(max=len(order) - 1)]])
-    level = min(max(level, -0.8), -0.15)
-    scale = 1.0 / (2 * abs(level))
+    # An open sheet, seen from one side only, has 0: a little less closes the far side.
+    level = min(max(level, -0.8), -0.04)
+    scale = 0.5 / max(abs(level), 0.35)
     return ((values - level) * scale).cpu().numpy(), ((at - level) * scale).cpu().numpy()
 
 

@@ -388,7 +388,7 @@ def _unit_rows(normals: FloatArray, points: FloatArray, statistics: CloudStatist
     """Unit length; rows that have none or are no numbers get the line of their neighbourhood."""
     length = np.linalg.norm(normals, axis=1)
     good = np.isfinite(length) & (length > 1e-6)
-    unit = (normals / np.where(good, length, 1.0)[:, None]).astype(np.float32)
+    unit: FloatArray = (normals / np.where(good, length, 1.0)[:, None]).astype(np.float32)
     if not bool(good.all()):
         unit[~good] = normal_lines(points, statistics)[~good]
     return unit

@@ -76,7 +76,7 @@ def test_smooth_shapes_come_out_closed_and_true(
     mesh, report = fit(points, normals if oriented else None)
     assert is_watertight(mesh) and report["watertight"] and report["components"] == 1
     assert enclosed_volume(mesh) > 0  # faces look outwards
-    assert off(mesh.vertices).mean() < 0.001 and off(mesh.vertices).max() < 0.008
+    assert off(mesh.vertices).mean() < 0.001 and np.quantile(off(mesh.vertices), 0.99) < 0.006
     assert covered(mesh, points) < 0.025  # nothing is missing: cells are 0.025
     assert report["orientation"]["found_by"] == ("given" if oriented else "winding number")
     assert not report["warnings"]
