@@ -35,8 +35,12 @@ def spherical(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
 
 
 def plausible(latent: LatentModel, a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-    """(K,), (K,), (T,) -> (T, K) by the diffusion model where the prior has one, else by its mixture, in even steps."""
+    """(K,), (K,), (T,) -> (T, K) in even steps: spherical within a class, through noise between classes; by the mixture
+    where the prior has no diffusion model."""
     if latent.denoiser is not None:
+        first, second = latent.class_posterior(torch.stack([a, b])).argmax(1).tolist()
+        if first == second:
+            return spherical(a, b, t)
         nodes = _through_noise(latent, a, b)
     else:
         nodes = _along_density(latent, a, b)
@@ -57,8 +61,7 @@ def _through_noise(latent: LatentModel, a: Tensor, b: Tensor) -> Tensor:
     Every node is then as much a shape as any draw. What the numerical flow loses of the two ends is mixed back in.
     """
     assert latent.denoiser is not None
-    kinds = latent.class_posterior(torch.stack([a, b])).argmax(1).tolist()
-    label = kinds[0] if kinds[0] == kinds[1] else len(latent.classes)  # the last stands for any class
+    label = len(latent.classes)  # stands for any class
     levels = noise_levels(_FLOW_STEPS, a.device)[:-1]
     noise = follow(latent.denoiser, torch.stack([a, b]), levels.flip(0), label)
     at = torch.linspace(0, 1, _NODES, device=a.device)
