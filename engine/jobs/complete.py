@@ -338,7 +338,8 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
         "noise": noise,
         "evidence": scan.about,
         "alignment": {
-            "mode": request.align, "found_by": pose.found_by, "scale": to_scene.scale, "matrix": to_scene.matrix().tolist(),
+            "mode": request.align, "found_by": pose.found_by, "scale": to_scene.scale,
+            "matrix": to_scene.matrix().tolist(),
         },
         "classes": dict(sorted(pose.classes.items(), key=lambda item: -item[1])[:3]),
         "class": {"asked": request.class_name, "effect": class_effect},
