@@ -175,7 +175,7 @@ def fit_auto(
     answer.coarse = torch.as_tensor(distance)
     cloud.judge(answer, max(data.noise, 0.1 * step))
     on_progress("Fitting the surface", 0.45)
-    on_field(answer)
+    on_field(answer.to(device))
 
     cells = base
     finest = max(settings.resolution, base)
@@ -191,7 +191,7 @@ def fit_auto(
         "points_left_out": int(len(keep) - keep.sum()),
         "points_doubted": int((cloud.trust < 0.25).sum()),
     }
-    return answer
+    return answer.to(device)
 
 
 def _worth_halving(step: float, data: FitData, smooth: float) -> bool:
