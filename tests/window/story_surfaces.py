@@ -49,8 +49,9 @@ def set_the_stage():
     monkey = bpy.context.view_layer.objects.active
     monkey.modifiers.new("Finer", "SUBSURF").levels = 3
     bpy.context.view_layer.update()
-    fine = monkey.evaluated_get(bpy.context.evaluated_depsgraph_get()).to_mesh()
-    points = np.array([vertex.co for vertex in fine.vertices])
+    evaluated = monkey.evaluated_get(bpy.context.evaluated_depsgraph_get())
+    points = np.array([vertex.co for vertex in evaluated.to_mesh().vertices])
+    evaluated.to_mesh_clear()
     rng = np.random.default_rng(0)
     points = points[rng.permutation(len(points))[:20_000]]
     points = points[points[:, 2] > -0.55] + rng.normal(0, NOISE, (int((points[:, 2] > -0.55).sum()), 3))
@@ -58,6 +59,7 @@ def set_the_stage():
     mesh = bpy.data.meshes.new(SCAN)
     mesh.from_pydata(points.tolist(), [], [])
     bpy.context.scene.collection.objects.link(bpy.data.objects.new(SCAN, mesh))
+    bpy.context.view_layer.update()  # else the layer still lists what was removed
     addon().preferences.device = "cpu"
     select(SCAN)
     yield from pause()
