@@ -83,7 +83,7 @@ def yaw_frame(points: NDArray[np.floating[Any]]) -> float:
 
 def _to_up(direction: Float64Array) -> Float64Array:
     """(3, 3) rotation that takes a unit vector to z by the shortest way."""
-    x, y, z = direction
+    x, y, z = direction / np.linalg.norm(direction)
     if z < -1 + 1e-9:
         return np.diag([1.0, -1.0, -1.0])
     v = np.array([[0, 0, -x], [0, 0, -y], [x, y, 0.0]])
@@ -99,6 +99,7 @@ def up_directions(points: NDArray[np.floating[Any]], most: int = 6) -> list[Floa
     _, axes = np.linalg.eigh(x.T @ x)
     axes = axes * np.where(((x @ axes) ** 3).sum(0) < 0, -1.0, 1.0)  # the longer tail decides an axis's sign
     directions = sphere_directions(300, 0.0).astype(np.float64) @ axes.T
+    directions = directions / np.linalg.norm(directions, axis=1, keepdims=True)
     spread = _spread(directions @ x.T, size / 12)
     found: list[tuple[float, Float64Array]] = []
     for k in np.argsort(spread):
@@ -109,7 +110,8 @@ def up_directions(points: NDArray[np.floating[Any]], most: int = 6) -> list[Floa
                 turn = _to_up(best)
                 steps = np.linspace(-reach, reach, 5)
                 near = np.stack([*(g.ravel() for g in np.meshgrid(steps, steps)), np.ones(25)], 1)
-                near = near / np.linalg.norm(near, axis=1, keepdims=True) @ turn
+                near = near @ turn
+                near = near / np.linalg.norm(near, axis=1, keepdims=True)
                 costs = _spread(near @ x.T, size / 24)
                 best, cost = near[int(np.argmin(costs))], float(costs.min())
             found.append((cost, best))
