@@ -53,8 +53,8 @@ def _spread(along: Float64Array, cell: float) -> Float64Array:
     part = place - low
     rows, bins = len(along), int(low.max()) + 2
     index = (np.arange(rows)[:, None] * bins + low).ravel()
-    share = np.bincount(index, (1 - part).ravel(), bins * rows) + np.bincount(index + 1, part.ravel(), bins * rows)
-    share = share.reshape(rows, bins) / along.shape[1]
+    count = np.bincount(index, (1 - part).ravel(), bins * rows) + np.bincount(index + 1, part.ravel(), bins * rows)
+    share = count.reshape(rows, bins) / along.shape[1]
     return np.asarray(-(share * np.log(share + 1e-12)).sum(1), np.float64)
 
 
