@@ -74,12 +74,12 @@ def run_train(request: TrainRequest, arrays: JobArrays | None, callbacks: JobCal
         )
     dataset = _library(request, arrays, runs)
 
-    since: dict[str, float] = {}
+    since = {"": began}
 
     def on_progress(stage: str, within: float, left: float | None, state: TrainingProgress | None) -> None:
         begin, end = STAGES.get(stage, (0.0, 1.0))
-        if stage not in since:
-            since[stage] = time.monotonic()
+        since.setdefault(stage, since[""])  # a stage tells of itself late: it began when the one before it ended
+        since[""] = time.monotonic()
         if left is not None:  # of this stage; the later ones take their share of what this one takes
             left += (time.monotonic() - since[stage] + left) * (1.0 - end) / (end - begin)
         fraction = begin + (end - begin) * min(max(within, 0.0), 1.0)
