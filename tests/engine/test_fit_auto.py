@@ -203,3 +203,17 @@ def test_a_million_points() -> None:
     mesh, report = fit(noisy)
     assert report["input_points"]["used"] <= 400_000 and is_watertight(mesh)
     assert off_sphere(mesh.vertices).mean() < 0.001
+
+
+def test_a_wall_that_the_cells_cannot_hold_is_told_of() -> None:
+    rng = np.random.default_rng(9)
+    ball, out = sphere(4000)
+    plate = rng.uniform(-0.4, 0.4, (6000, 3)).astype(np.float32)
+    side = np.where(rng.random(6000) < 0.5, 1, -1).astype(np.float32)
+    plate[:, 0], plate[:, 2] = plate[:, 0] + 1.0, 0.005 * side
+    normals = np.zeros_like(plate)
+    normals[:, 2] = side
+    points, directions = np.concatenate([ball, plate]), np.concatenate([out, normals])
+    request = FitRequest(resolution=32, normals="given", device="cpu")
+    report = run_fit(request, JobArrays(points, directions), JobCallbacks()).report
+    assert "thin_sheet" in [warning["code"] for warning in report["warnings"]]
