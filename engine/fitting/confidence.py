@@ -65,11 +65,11 @@ class Calibration:
 
 # --- measured by scripts/calibrate_confidence, which rewrites the lines from here ...
 DEFAULT = Calibration(
-    means=(-4.1212, -3.4995, -4.884, 0.0098, 0.2917),
-    deviations=(0.9468, 1.072, 0.8903, 0.0225, 0.1988),
-    weights=(-0.4017, -0.343, -0.3628, -0.2832, -0.4591),
-    bias=0.0363,
-    threshold=0.3618,
+    means=(-4.1227, -3.5132, -4.8935, 0.0046, 0.4611),
+    deviations=(0.9344, 1.0415, 0.9209, 0.0092, 0.2186),
+    weights=(-0.4151, -0.4531, -0.6006, -0.0723, -0.4364),
+    bias=0.1294,
+    threshold=0.2196,
 )
 # --- ... to here
 
