@@ -69,7 +69,7 @@ DEFAULT = Calibration(
     deviations=(0.9344, 1.0415, 0.9209, 0.0092, 0.2186),
     weights=(-0.4151, -0.4531, -0.6006, -0.0723, -0.4364),
     bias=0.1294,
-    threshold=0.2196,
+    threshold=0.4442,
 )
 # --- ... to here
 
@@ -179,7 +179,7 @@ def confidence(signals: Signals, calibration: Calibration = DEFAULT) -> float:
     return float(1 / (1 + math.exp(-float(z.clip(-4, 4) @ np.array(calibration.weights)) - calibration.bias)))
 
 
-def fit_calibration(known: list[Signals], unknown: list[Signals], most_false_warnings: float = 0.05) -> Calibration:
+def fit_calibration(known: list[Signals], unknown: list[Signals], most_false_warnings: float = 0.2) -> Calibration:
     """Ridge logistic regression (Newton's method), both groups weighing the same.
 
     threshold: the highest that warns of at most this share of the known.
