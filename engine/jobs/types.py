@@ -137,7 +137,8 @@ class GenerateRequest:
 
     class_name: one of the prior's classes, '' = any.  temperature: how far from the likely the shapes may be (0 = the
     mean shape, 1 = as the training shapes are).  avoid_duplicates: draw again what is nearly a training shape or an
-    earlier one.  avoid_pieces: draw again (a few times) what does not hold together.  first: shape k of a seed is the same whatever `first` and `count` are.
+    earlier one.  avoid_pieces: draw again (a few times) what does not hold together.
+    first: shape k of a seed is the same whatever `first` and `count` are.
     Shapes come in the canonical frame (centre 0, longest side 1); placing them is the client's.
     """
 
