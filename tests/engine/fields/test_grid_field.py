@@ -8,7 +8,7 @@ from torch import Tensor
 
 from engine.fields import evidence as ev
 from engine.fields.conditional import GridField, channels_last
-from engine.fields.pose import PoseNet, pose_loss
+from engine.fields.pose import YAW_BINS, PoseNet, pose_grid, pose_loss, yaw_bin
 
 
 def small_field(resolution: int = 16) -> GridField:
@@ -106,15 +106,33 @@ def test_layout_and_arguments_do_not_change_the_answer() -> None:
 def test_pose_network_shapes_and_loss() -> None:
     torch.manual_seed(0)
     network = PoseNet(classes=3, width=2)
-    guess = network(evidence(2, 32), torch.tensor([0.0, 1.0]))
+    points = torch.rand(2, 300, 3, generator=torch.Generator().manual_seed(0)) - 0.5
+    ones = torch.ones(2, 300)
+    grid = pose_grid(points, ones, torch.tensor([0.0, -1.5, 0.5]).expand_as(points), ones)
+    turned, upright = torch.tensor([0.0, 1.0]), torch.ones(2)
+    guess = network(grid, turned)
     assert guess.centre.shape == (2, 3) and guess.log_scale.shape == (2,)
-    assert guess.yaw.shape == (2, 2) and guess.classes.shape == (2, 3)
-    yaw = torch.atan2(guess.yaw[:, 1], guess.yaw[:, 0]).detach()
+    assert guess.yaw.shape == guess.offset.shape == (2, network.bins) and guess.classes.shape == (2, 3)
+    best = guess.yaw.argmax(1)
+    width = 2 * torch.pi / network.bins
+    yaw = (best * width + guess.offset.gather(1, best[:, None])[:, 0]).detach()
     label = guess.classes.argmax(1)
-    right = pose_loss(guess, guess.centre.detach(), guess.log_scale.detach(), yaw, label)
-    for centre, size, turn in ((0.1, 0.0, 0.0), (0.0, 0.1, 0.0), (0.0, 0.0, 1.5)):
-        wrong = pose_loss(guess, guess.centre.detach() + centre, guess.log_scale.detach() + size, yaw + turn, label)
+    at, size = guess.centre.detach(), guess.log_scale.detach()
+    right = pose_loss(guess, turned, upright, at, size, yaw, label)
+    worst = guess.yaw.argmin(1) * width  # the turn the network believes in least
+    for centre, scale, turn in ((0.1, 0.0, yaw), (0.0, 0.1, yaw), (0.0, 0.0, worst)):
+        wrong = pose_loss(guess, turned, upright, at + centre, size + scale, turn, label)
         assert wrong.item() > right.item()
+
+
+def test_yaw_bins_and_what_is_left_give_the_yaw_again() -> None:
+    yaw = torch.linspace(-3.1, 3.1, 50)
+    index, rest = yaw_bin(yaw)
+    width = 2 * torch.pi / YAW_BINS
+    assert bool((rest.abs() <= width / 2 + 1e-5).all())
+    again = index * width + rest
+    assert torch.allclose(torch.cos(again), torch.cos(yaw), atol=1e-5)
+    assert torch.allclose(torch.sin(again), torch.sin(yaw), atol=1e-5)
 
 
 def test_no_evidence_is_evidence_of_zeros() -> None:

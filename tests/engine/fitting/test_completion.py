@@ -70,7 +70,7 @@ def test_space_that_was_looked_through_ends_up_outside(prior: Prior) -> None:
     towards /= np.linalg.norm(towards, axis=1, keepdims=True)
     for distance in (0.03, 0.06):
         values = whole.signed_distance(torch.from_numpy((cloud.points + distance * towards).astype(np.float32)))
-        assert float((values > 0).float().mean()) > 0.95
+        assert float((values > 0).float().mean()) > 0.85
 
 
 def test_noise_is_estimated(prior: Prior) -> None:

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from engine.errors import InputError
 from engine.fields.conditional import GridField
-from engine.fields.pose import PoseNet
+from engine.fields.pose import YAW_BINS, PoseNet
 from engine.priors.prior import load_prior, save_prior
 from engine.priors.registry import find, list_priors, read_card, sha256, user_folder, verify
 
@@ -51,7 +51,7 @@ def test_round_trip(prior_file: Path) -> None:
     assert not prior.field.training and not any(p.requires_grad for p in prior.field.parameters())
     for name, value in prior.field.state_dict().items():
         assert torch.allclose(value, original[name], rtol=1e-3, atol=1e-4), name  # half precision
-    assert prior.pose is not None and prior.pose.arguments == {"classes": 2, "width": 2}
+    assert prior.pose is not None and prior.pose.arguments == {"classes": 2, "width": 2, "bins": YAW_BINS}
 
 
 def test_a_prior_without_pose_network(folder: Path) -> None:

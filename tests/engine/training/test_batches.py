@@ -187,7 +187,7 @@ def test_only_the_shapes_asked_for_are_drawn(records: np.ndarray) -> None:
 def test_a_validation_view_is_the_record_itself(records: np.ndarray) -> None:
     record, view = records[2], 3
     rng = np.random.default_rng(0)
-    points, weights, origins, rays, queries, distance, gradient, whole, signed = make_example(
+    points, weights, origins, rays, queries, distance, gradient, whole, _ = make_example(
         record, rng, 500, view=view, augment=False
     )
     seen = record["surface"][(record["seen"] >> view) & 1 == 1].astype(np.float32) / UNITS
