@@ -44,6 +44,7 @@ class Worker:
         self._work: queue.Queue[dict[str, Any]] = queue.Queue()
         self._slides: queue.Queue[dict[str, Any]] = queue.Queue()
         self._cancelled: set[str] = set()
+        self._warmed = threading.Event()
 
     def send(self, message: dict[str, Any]) -> None:
         try:
@@ -64,13 +65,24 @@ class Worker:
         threading.Thread(target=self._slide, name="slide", daemon=True).start()
         self.send({"type": "ready", "pid": os.getpid(), "device": device})
         # Beside the first job, not within it: compiling takes seconds the first time on a machine.
-        threading.Thread(target=_warm, name="warm", daemon=True).start()
+        threading.Thread(target=self._warm, name="warm", daemon=True).start()
         while True:
             message = self._work.get()
             if message["type"] == "job":
                 self._run_job(message["id"], Path(message["folder"]))
             elif message["type"] == "release":
+                self._warmed.wait(60)
                 release_memory()
+
+    def _warm(self) -> None:
+        try:
+            from ..fields import fused
+
+            log.info("kernels: %s, ready after %.1f s", fused.describe(), fused.warm())
+        except Exception:
+            log.warning("The kernels could not be made ready", exc_info=True)
+        finally:
+            self._warmed.set()
 
     def _listen(self) -> None:
         try:
@@ -143,10 +155,10 @@ class Worker:
         except Exception as error:
             answer = {"type": "failed", "id": job_id, "error": jobs_run.explain(error).as_dict()}
         if answer["type"] == "failed" and answer["error"]["code"] == "out_of_memory":
+            self._warmed.wait(60)  # modules half imported by the warming thread cannot be asked to let go
             release_memory()  # here the failed job's frames, and what they held, are gone
         self._cancelled.discard(job_id)
         self.send(answer)
-
 
     def _slide(self) -> None:
         """Answer slide requests as they come, beside the running job: a slider must not wait for a minute's work."""
@@ -196,12 +208,6 @@ def _start_device() -> dict[str, Any]:
             f"torch cannot be imported: {type(error).__name__}: {str(error)[:300]}.",
             "Install the engine again (pip install of the project), then run 'shapewright doctor'.",
         ) from error
-
-
-def _warm() -> None:
-    from ..fields import fused
-
-    log.info("kernels: %s, ready after %.1f s", fused.describe(), fused.warm())
 
 
 def release_memory() -> None:
