@@ -360,7 +360,9 @@ def test_serve_answers_soon_and_leaves_on_interrupt(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "engine", "serve", "--data-dir", str(tmp_path / "d"), "--parent-stdin"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment,
+        # Tests that run in the background inherit an ignored interrupt.
+        preexec_fn=(lambda: signal.signal(signal.SIGINT, signal.default_int_handler)) if os.name == "posix" else None,
     )
     assert process.stdout is not None and process.stdin is not None
     assert json.loads(process.stdout.readline())["port"] > 0
