@@ -157,6 +157,8 @@ def run_fit(request: FitRequest, arrays: JobArrays | None, callbacks: JobCallbac
     asked = kept.points[:: max(1, len(kept.points) // 4000)]
     off = distances_to_surface(mesh, asked)
     warnings = [*warnings, *_mesh_warnings(off, cell, noise, report, is_open)]
+    if not is_open:
+        warnings += _guessed_warning(mesh, kept.points, max(0.06, 5 * report["spacing"] / to_scene.scale))
     residual = {"median": float(np.median(off)), "p95": float(np.percentile(off, 95))}
     report |= {
         "settings": {
@@ -448,7 +450,10 @@ def _opposed(data: FitData, reach: float) -> float:
     return float((np.einsum("nki,ni->nk", there, normals[asked]).min(1) < -0.7).mean())
 
 
-_OF_THE_MESH = ("thin_sheet", "points_missed")
+_OF_THE_MESH = ("thin_sheet", "points_missed", "mostly_guessed")
+
+GUESSED = 0.3
+"""Share of the surface far from all points, from which on the user is told that most of it is a membrane."""
 
 
 def _mesh_warnings(
@@ -471,6 +476,20 @@ def _mesh_warnings(
         "The surface leaves out part of the points.",
         f"{missed:.0%} of them are further from it than {'its edge' if is_open else 'the noise explains'}.",
         "They may lie inside the shape or be outliers; if not, raise the resolution or lower the smoothness.",
+    )]  # fmt: skip
+
+
+def _guessed_warning(mesh: Mesh, points: FloatArray, far: float) -> list[dict[str, str]]:
+    """Told where more than `GUESSED` of the surface's area is further than `far` from all points (unit frame)."""
+    samples, _ = sample_surface(mesh, 4000, np.random.default_rng(0))
+    share = float((cKDTree(points).query(samples)[0] > far).mean())
+    if share < GUESSED:
+        return []
+    return [_warning(
+        "mostly_guessed",
+        "Much of the surface is a membrane over places that were not seen.",
+        f"{share:.0%} of it lies far from all points, as where a scan is from one side only.",
+        "Leave holes open (--open), give the viewpoint, add scans from other sides, or use Complete Shape.",
     )]  # fmt: skip
 
 

@@ -133,6 +133,17 @@ def test_holes_are_closed_or_left_open() -> None:
     assert covered(opened, points[half]) < 0.04
 
 
+def test_a_scan_from_one_side_is_told_to_be_mostly_guessed() -> None:
+    points, normals = sphere(6000)
+    bowl = points[:, 2] < -0.15
+
+    def told(**options: Any) -> list[str]:
+        return [warning["code"] for warning in fit(points[bowl], normals[bowl], **options)[1]["warnings"]]
+
+    assert "mostly_guessed" in told()
+    assert "mostly_guessed" not in told(open_boundaries=True)
+
+
 def test_soup_and_normals_that_lie() -> None:
     points, normals = torus(3000)
     wrong = normals * np.where(np.random.default_rng(4).random(len(points)) < 0.3, -1, 1)[:, None].astype(np.float32)
