@@ -42,8 +42,8 @@ class JobOperator:
         raise NotImplementedError
 
     def told(self, job: session.Job) -> str:
-        """What is said when the job is done, in a few words."""
-        return job.title
+        """What is said when the job is done."""
+        return f"{job.title}: {preferences.duration(job.seconds)}"
 
     def take_settings(self, settings: bpy.types.PropertyGroup, names: object) -> None:
         """A click takes the settings that the panel shows; a call from a script says what it wants."""
@@ -71,7 +71,7 @@ class JobOperator:
         elif job.state == session.DONE:
             for warning in job.warnings:
                 self.report({"WARNING"}, str(warning))
-            self.report({"INFO"}, f"{self.told(job)}: {preferences.duration(job.seconds)}")
+            self.report({"INFO"}, self.told(job))
         return {"FINISHED"} if job.state == session.DONE else {"CANCELLED"}
 
     def common_request(self, context: bpy.types.Context, name: str) -> dict[str, object]:

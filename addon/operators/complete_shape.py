@@ -5,6 +5,7 @@ from bpy.props import BoolProperty, EnumProperty, StringProperty
 
 from .. import poses, preferences, properties, scene, session
 from ..engine_client import EngineProblem
+from .base import JobOperator, job_settings
 
 UP_AXES = tuple((axis, axis.upper(), "") for axis in ("+z", "-z", "+y", "-y", "+x", "-x"))
 
@@ -12,10 +13,7 @@ FEWEST_FACES = 100
 """The engine simplifies to no fewer."""
 
 
-class _Complete:
-    # No 'UNDO': nothing has changed when this returns. The session pushes one step when the result is there.
-    bl_options = {"REGISTER"}
-
+class _Complete(JobOperator):
     __annotations__ = {
         **properties.completion_settings(),
         "class_name": StringProperty(name="Class", description="One of the prior's classes; empty: found"),
@@ -26,54 +24,30 @@ class _Complete:
             default="+z",
             options={"HIDDEN"},
         ),
-        "device": StringProperty(
-            name="Device", description="Instead of the device of the preferences", options={"HIDDEN", "SKIP_SAVE"}
-        ),
         "previews": BoolProperty(
             name="Previews", description="Show the shape while it forms", default=True, options={"HIDDEN"}
         ),
-        "blocking": BoolProperty(
-            name="Blocking",
-            description="Return only when the result is there; always so without a window",
-            default=False,
-            options={"HIDDEN", "SKIP_SAVE"},
-        ),
+        **job_settings(),
     }
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set:
-        """A click takes the settings that the panel shows; a call from a script says what it wants."""
         settings = context.scene.shapewright
-        for name in properties.completion_settings():
-            if not self.properties.is_property_set(name):
-                setattr(self, name, getattr(settings, name))
+        self.take_settings(settings, properties.completion_settings())
         if not self.properties.is_property_set("class_name"):
             self.class_name = "" if settings.class_name == "ANY" else settings.class_name
         return self.execute(context)
 
     def execute(self, context: bpy.types.Context) -> set:
-        running = session.current()
-        try:
-            job = running.submit(self._make_job(context))
-        except EngineProblem as problem:
-            self.report({"ERROR"}, str(problem))
-            return {"CANCELLED"}
-        for note in job.scan.notes:
-            self.report({"WARNING"}, note)
-        if not (self.blocking or bpy.app.background):
-            session.drive()
-            return {"FINISHED"}
-        running.wait(job)
-        if job.problem is not None:
-            self.report({"ERROR"}, str(job.problem))
-        elif job.state == session.DONE:
-            self.report({"INFO"}, f"Completed '{job.scan.source.name}' in {preferences.duration(job.seconds)}")
-        return {"FINISHED"} if job.state == session.DONE else {"CANCELLED"}
+        return self.run(context)
+
+    def told(self, job: session.Job) -> str:
+        return f"Completed '{job.scan.source.name}' in {preferences.duration(job.seconds)}"
 
     def subject(self, context: bpy.types.Context) -> tuple[bpy.types.Object, bpy.types.Object | None]:
         """The object to complete, and the empty whose alignment is taken, or None: the engine finds one."""
         raise NotImplementedError
 
-    def _make_job(self, context: bpy.types.Context) -> session.Job:
+    def make_job(self, context: bpy.types.Context) -> session.Job:
         source, alignment = self.subject(context)
         depsgraph = context.evaluated_depsgraph_get()
         viewpoint = None
@@ -89,8 +63,6 @@ class _Complete:
                 "Choose another prior.",
             )
         scan = scene.read_scan(source, depsgraph, self.align, viewpoint)
-        chosen = preferences.of(context)
-        session.configure(chosen.engine_python)
         request = {
             "kind": "complete",
             "prior": self.prior,
@@ -100,10 +72,7 @@ class _Complete:
             "hypotheses": self.hypotheses,
             "class_name": self.class_name,
             "max_faces": 0 if self.max_faces == 0 else max(self.max_faces, FEWEST_FACES),
-            "resolution": self.resolution,
-            "seed": self.seed,
-            "device": self.device or chosen.device,
-            "name": source.name,
+            **self.common_request(context, source.name),
         }
         if alignment is not None:
             request["pose"] = poses.matrix_for(alignment, scan.frame)
