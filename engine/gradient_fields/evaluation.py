@@ -15,28 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
-from scipy.spatial import cKDTree
-from scipy.spatial.distance import cdist
 
 from ..errors import Cancelled, InputError
-from ..geometry.clouds import FloatArray
+from ..evaluation.generation import earth_movers_distance
+from ..geometry.metrics import chamfer_l2
 from ..training.library import Library
 from ..training.supervision import UNITS
 from .model import GradientField
 from .sampling import densify, encode, sample_points
-
-
-def chamfer_squared(a: FloatArray, b: FloatArray) -> float:
-    """Sum of the two mean squared nearest distances of clouds (N, 3), (M, 3)."""
-    return float(np.mean(cKDTree(b).query(a)[0] ** 2) + np.mean(cKDTree(a).query(b)[0] ** 2))
-
-
-def earth_mover(a: FloatArray, b: FloatArray) -> float:
-    """Mean distance of the best one-to-one matching of clouds (N, 3) of equal size (exact, by assignment)."""
-    cost = cdist(a, b)
-    rows, columns = linear_sum_assignment(cost)
-    return float(cost[rows, columns].mean())
 
 
 def evaluate_gradient_field(
@@ -88,7 +74,7 @@ def evaluate_gradient_field(
         row: dict[str, Any] = {"shape": library.shapes[k].name, "class": library.shapes[k].category}
         for name, answer in answers.items():
             a, b = (answer - centre) / unit, (truth - centre) / unit
-            row[name] = {"cd": 1e4 * chamfer_squared(a, b), "emd": 1e2 * earth_mover(a, b)}
+            row[name] = {"cd": 1e4 * chamfer_l2(a, b), "emd": 1e2 * earth_movers_distance(a, b)}
         rows.append(row)
         on_progress(f"{number + 1}/{len(order)} {row['shape']}")
     out.mkdir(parents=True, exist_ok=True)

@@ -177,8 +177,6 @@ def load_gradient_field(path: Path, device: torch.device) -> GradientField:
             generator = CodeGenerator(code)
             generator.load_state_dict(part("generator."))
         latent = latent_from(card["latent"], part("latent.")).to(device) if "latent" in card else None
-    except InputError:
-        raise
     except Exception as error:
         raise InputError(
             "gradient_field_damaged", f"{path.name} is not a gradient field that can be used.",

@@ -11,9 +11,10 @@ import torch
 
 from engine import cli
 from engine.errors import Cancelled, InputError
+from engine.evaluation.generation import earth_movers_distance
 from engine.geometry.clouds import PointCloud
 from engine.geometry.io import read_shape, write_cloud
-from engine.gradient_fields.evaluation import chamfer_squared, earth_mover
+from engine.geometry.metrics import chamfer_l2
 from engine.gradient_fields.model import GradientField, load_gradient_field, noise_levels, save_gradient_field
 from engine.gradient_fields.sampling import densify, encode, extract_surface, sample_points
 from engine.gradient_fields.training import denoising_loss, train_generator, train_gradient_field
@@ -69,7 +70,7 @@ def test_points_from_noise_come_to_the_shape(model: GradientField, records: np.n
     code = encode(model, truth, np.random.default_rng(0))
     drawn = sample_points(model, code, 1000, torch.Generator().manual_seed(0)).numpy()
     start = np.random.default_rng(0).normal(0, float(model.levels[0]), (1000, 3)).astype(np.float32)
-    assert chamfer_squared(drawn, truth) < 0.35 * chamfer_squared(start, truth)
+    assert chamfer_l2(drawn, truth) < 0.35 * chamfer_l2(start, truth)
     again = sample_points(model, code, 1000, torch.Generator().manual_seed(0)).numpy()
     assert np.array_equal(drawn, again)
 
@@ -92,7 +93,7 @@ def test_the_shell_is_closed_and_lies_about_the_surface(model: GradientField, re
     truth = surface_of(records, 0)
     mesh = extract_surface(model, encode(model, truth, np.random.default_rng(0)), 48, offset=0.06)
     assert is_watertight(mesh)
-    assert chamfer_squared(mesh.vertices, truth) < 2 * 0.12**2
+    assert chamfer_l2(mesh.vertices, truth) < 2 * 0.12**2
 
 
 def test_killed_it_goes_on_and_ends_the_same(records: np.ndarray, tmp_path: Path) -> None:
@@ -117,9 +118,9 @@ def test_the_generator_learns_where_codes_lie() -> None:
 
 def test_distances_between_clouds() -> None:
     a = np.random.default_rng(0).random((60, 3)).astype(np.float32)
-    assert chamfer_squared(a, a) == 0 and earth_mover(a, a[::-1]) == pytest.approx(0, abs=1e-7)
+    assert chamfer_l2(a, a) == 0 and earth_movers_distance(a, a[::-1]) == pytest.approx(0, abs=1e-7)
     moved = a + np.float32([0, 0, 5])
-    assert earth_mover(a, moved) == pytest.approx(5, rel=0.01)
+    assert earth_movers_distance(a, moved) == pytest.approx(5, rel=0.01)
 
 
 def test_through_a_file_and_what_is_refused(model: GradientField, tmp_path: Path) -> None:
