@@ -54,12 +54,26 @@ class DeepSDF(nn.Module):
         return code
 
     def query(self, features: Tensor, points: Tensor) -> Tensor:
-        """features: codes (B, code).  points: (B, P, 3) canonical -> signed distance (B, P)."""
-        given = torch.cat([features[:, None].expand(-1, points.shape[1], -1), points.to(features.dtype)], -1)
-        h = given
+        """features: codes (B, code).  points: (B, P, 3) canonical -> signed distance (B, P), float32.
+
+        Under autocast the wide layers alone are computed in bfloat16.
+        """
+        device = points.device.type
+        half = torch.is_autocast_enabled(device)
+        code, points = features.float(), points.float()
+        h = points
         for k, layer in enumerate(self.hidden):
-            h = F.relu(layer(h))
+            weight = layer.weight
+            if k in (0, self.skip):
+                # A layer over (h, code, point), its columns taken apart: the code's share is the same for all points,
+                # and the position would lose its fourth digit in bfloat16.
+                own = weight.shape[1] - code.shape[1] - 3
+                with torch.autocast(device, enabled=False):
+                    given = F.linear(code, weight[:, own:-3], layer.bias)[:, None] + F.linear(points, weight[:, -3:])
+                mixed = given if k == 0 else given + F.linear(h, weight[:, :own])
+                h = F.relu(mixed.to(torch.bfloat16) if half else mixed)
+            else:
+                h = F.relu(F.linear(h, weight, layer.bias))
             h = F.dropout(h, self.dropout, self.training)
-            if k == self.skip - 1:
-                h = torch.cat([h, given], -1)
-        return torch.tanh(self.last(h)).squeeze(-1)
+        with torch.autocast(device, enabled=False):
+            return torch.tanh(self.last(h.float())).squeeze(-1)

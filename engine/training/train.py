@@ -122,14 +122,12 @@ class AutoDecoder(nn.Module):
         self, seats: Tensor, queries: Tensor, distances: Tensor, noise: Tensor, keep: Tensor, signed: Tensor
     ) -> tuple[Tensor, Tensor]:
         """seats: (B,) which code belongs to each shape. The rest as for `Objective`; noise and keep are not used."""
-        codes = self.codes[seats]
-        with torch.autocast(queries.device.type, enabled=False):
-            predicted = self.field.query(self.field.decode(codes), queries)
+        predicted = self.field.query(self.field.decode(self.codes[seats]), queries)
         target = distances.clamp(-0.1, 0.1)
         distance = torch.where(
             signed[:, None] > 0, (predicted - target).abs(), losses.sign_agnostic(predicted, target)
         ).mean()
-        length = codes.square().sum(1).mean()
+        length = self.codes[seats].square().sum(1).mean()
         loss = 10 * distance + self.settings.kl * length
         sign = losses.sign_cross_entropy(predicted.detach(), distances)
         return loss, torch.stack([1000 * distance.detach(), sign, length.detach()])
