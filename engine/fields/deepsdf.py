@@ -63,6 +63,7 @@ class DeepSDF(nn.Module):
         code, points = features.float(), points.float()
         h = points
         for k, layer in enumerate(self.hidden):
+            assert isinstance(layer, nn.Linear)
             weight = layer.weight
             if k in (0, self.skip):
                 # A layer over (h, code, point), its columns taken apart: the code's share is the same for all points,

@@ -30,7 +30,8 @@ def prior_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     network = DeepSDF(code=2, hidden=32, layers=4, dropout=0.0)
     optimiser = torch.optim.Adam(network.parameters(), lr=5e-3)
-    for _ in range(250):
+    for step in range(400):
+        optimiser.param_groups[0]["lr"] = 5e-3 * (1 - step / 400)
         radius = 0.2 + 0.25 * torch.rand(16, 1)
         codes = torch.cat([(radius - 0.3) / 0.1, torch.zeros(16, 1)], 1)
         points = torch.rand(16, 128, 3) - 0.5
