@@ -28,11 +28,11 @@ SETTINGS = ReferenceSettings(steps=60, points=400, rate=0.02, resolution=24)
 def prior_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Decodes the code (2 numbers) to a ball whose radius grows with the first."""
     torch.manual_seed(0)
-    network = DeepSDF(code=2, hidden=32, layers=4, dropout=0.0)
+    network = DeepSDF(code=2, hidden=64, layers=4, dropout=0.0)
     optimiser = torch.optim.Adam(network.parameters(), lr=5e-3)
-    for step in range(400):
-        optimiser.param_groups[0]["lr"] = 5e-3 * (1 - step / 400)
-        radius = 0.2 + 0.25 * torch.rand(16, 1)
+    for step in range(500):
+        optimiser.param_groups[0]["lr"] = 5e-3 * (1 - step / 500)
+        radius = 0.18 + 0.29 * torch.rand(16, 1)
         codes = torch.cat([(radius - 0.3) / 0.1, torch.zeros(16, 1)], 1)
         points = torch.rand(16, 128, 3) - 0.5
         wanted = (points.norm(dim=-1) - radius).clamp(-0.1, 0.1)
