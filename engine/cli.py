@@ -174,6 +174,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--reference-steps", type=_count, default=800, metavar="N", help="of Adam (default: 800)")
     evaluate.add_argument("--reference-points", type=_count, default=8000, metavar="N", help="a step (default: 8000)")
+    evaluate.add_argument(
+        "--reference-precision", choices=("float32", "bfloat16"), default="float32",
+        help="of its wide layers (default: float32, as published)",
+    )
     evaluate.add_argument("--device", choices=DEVICES, default="auto", help="default: auto")
     evaluate.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
     evaluate.set_defaults(run=_evaluate)
@@ -496,7 +500,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         from .evaluation.reference import ReferenceSettings, reference_completer
 
         settings = ReferenceSettings(
-            options.reference_steps, options.reference_points, resolution=options.resolution, seed=options.seed
+            options.reference_steps, options.reference_points, resolution=options.resolution,
+            precision=options.reference_precision, seed=options.seed,
         )
         knows_frame = options.align == "none"
         others.append(("deepsdf", *reference_completer(options.reference, settings, device, knows_frame)))

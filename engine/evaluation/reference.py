@@ -40,6 +40,7 @@ class ReferenceSettings:
 
     rate: of Adam, a tenth of it in the second half.  offset: distance of the two samples from an observed point.
     empty: share of the points drawn from seen-empty space.  latent: weight of the code's squared length.
+    precision: of the wide layers, 'float32' as published, or 'bfloat16' (several times faster on processors with it).
     """
 
     steps: int = 800
@@ -49,6 +50,7 @@ class ReferenceSettings:
     empty: float = 0.25
     latent: float = 1e-4
     resolution: int = 128
+    precision: str = "float32"
     seed: int = 0
 
 
@@ -110,7 +112,8 @@ def fit_code(
                 free = ends + (cloud.viewpoint - ends) * rng.random((empty, 1))
                 asked = np.concatenate([asked, free[(np.abs(free) < ev.BOUND).all(1)]])
             with torch.enable_grad():
-                values = network.query(network.decode(code), tensor(asked)[None])[0]
+                with _precision(device, settings.precision):
+                    values = network.query(network.decode(code), tensor(asked)[None])[0]
                 loss = losses.clamped_l1(values[: 2 * pairs], distances)
                 if len(asked) > 2 * pairs:
                     loss = loss + losses.seen_empty(values[2 * pairs :])
@@ -122,12 +125,16 @@ def fit_code(
     return code.detach(), history
 
 
-def query_nodes(prior: Prior, code: torch.Tensor, count: int) -> float:
+def _precision(device: torch.device, name: str) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=name == "bfloat16")
+
+
+def query_nodes(prior: Prior, code: torch.Tensor, count: int, precision: str = "float32") -> float:
     """Seconds for `count` queries in marching cubes' chunks: for a timing of a slice of the dense grid."""
     draw = torch.Generator().manual_seed(0)
     points = ((torch.rand(count, 3, generator=draw) * 2 - 1) * BOUND).to(prior.device)
     began = time.perf_counter()
-    with torch.no_grad(), parametrize.cached():
+    with torch.no_grad(), parametrize.cached(), _precision(prior.device, precision):
         for part in torch.split(points, 65_536 if prior.device.type == "cpu" else 262_144):
             prior.field.query(prior.field.decode(code), part[None])
     if prior.device.type == "cuda":
@@ -147,7 +154,7 @@ def complete_by_reference(
     between = time.perf_counter()
 
     def signed_distance(points: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad(), parametrize.cached():
+        with torch.no_grad(), parametrize.cached(), _precision(prior.device, settings.precision):
             return prior.field.query(prior.field.decode(code), points[None])[0]
 
     extraction = extract_dense(signed_distance, settings.resolution, device=prior.device, should_stop=should_stop)
