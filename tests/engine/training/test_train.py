@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -29,7 +30,16 @@ from engine.meshing import is_watertight
 from engine.priors.prior import load_prior
 from engine.training.batches import make_batch
 from engine.training.prior_training import parse_overrides
-from engine.training.train import PRESETS, Objective, Run, TrainingProgress, TrainingSettings, learning_rate, train
+from engine.training.train import (
+    PRESETS,
+    Objective,
+    Run,
+    TrainingProgress,
+    TrainingSettings,
+    gradient_loss,
+    learning_rate,
+    train,
+)
 
 ROOT = Path(__file__).parents[3]
 CPU = torch.device("cpu")
@@ -434,10 +444,48 @@ def test_of_ambiguous_shapes_only_the_size_of_distances_counts(records: np.ndarr
     noise, keep = torch.zeros(2, *field.code_shape), torch.ones(2)
 
     def cost(distances: Tensor, signed: float) -> float:
-        return float(objective(grid, batch.queries, distances, noise, keep, torch.full((2,), signed))[0].detach())
+        given = batch.queries, distances, batch.gradients, noise, keep, torch.full((2,), signed)
+        return float(objective(grid, *given)[0].detach())
 
     assert cost(batch.distances, 0.0) == pytest.approx(cost(-batch.distances, 0.0), rel=1e-5)
     assert cost(batch.distances, 1.0) != pytest.approx(cost(-batch.distances, 1.0), rel=1e-2)
+
+
+def ball(points: Tensor) -> Tensor:
+    """The signed distance of a ball of radius 0.3."""
+    return points.norm(dim=-1) - 0.3
+
+
+def test_gradient_terms_of_a_known_field() -> None:
+    points = torch.rand(2, 4000, 3, generator=torch.Generator().manual_seed(0)) - 0.5
+    distances, gradients = ball(points), torch.nn.functional.normalize(points, dim=-1)
+    near = float((distances[:, ::8].abs() < 0.096).float().mean())
+
+    def loss(query: Callable[[Tensor], Tensor], signed: float = 1.0, **weights: float) -> float:
+        settings = replace(TINY, **weights)  # type: ignore[arg-type]
+        return float(gradient_loss(query, points, distances, gradients, torch.full((2,), signed), settings))
+
+    assert loss(ball, eikonal=1.0, normal=1.0) < 0.01
+    assert loss(lambda x: 2 * ball(x), eikonal=1.0) == pytest.approx(near, rel=0.01)
+    assert loss(lambda x: -ball(x), eikonal=1.0) < 0.01
+    assert loss(lambda x: -ball(x), normal=1.0) == pytest.approx(2 * near, rel=0.01)
+    assert loss(lambda x: -ball(x), normal=1.0, signed=0.0) < 0.01  # whose inside is unknown
+
+
+@pytest.mark.parametrize("architecture", ["grid", "deepsdf"])
+def test_gradient_terms_are_learnt_where_asked(records: np.ndarray, architecture: str) -> None:
+    """They are part of the objective, and going down its gradient turns the field's normals right."""
+    arguments = TINY.arguments if architecture == "grid" else {"code": 4, "hidden": 32, "layers": 4, "dropout": 0.0}
+    plain = replace(TINY, architecture=architecture, arguments=arguments, learning_rate=0.01)
+    asked = replace(plain, normal=20.0, eikonal=2.0)
+    batch = make_batch(records, np.arange(len(records)), np.ones(len(records)), 2, 256, [9, 0, 0])
+    costs = {}
+    for settings in (plain, asked):
+        run = Run(Path("unused"), settings, CPU, len(records))
+        costs[settings.normal] = [run.one_step(batch)[0] for _ in range(100)]
+    terms = costs[20.0][0] - costs[0.0][0]
+    assert 10 < terms < 60  # a random field's normals are off by about 1.4, and it is far too flat
+    assert np.mean(costs[20.0][-10:]) < 0.85 * costs[20.0][0]
 
 
 def test_shapes_whose_two_opinions_differ_are_marked(records: np.ndarray) -> None:
