@@ -158,72 +158,62 @@ class GenerateRequest:
 
 
 @dataclass
-class VaryRequest:
-    """Relatives of one shape: the arrays' code, or its points (and faces), which are encoded first.
+class OfShapesRequest:
+    """What requests that start from shapes share: the arrays' codes, or their points (and faces), encoded first.
 
-    prior_sha256: the prior that the code belongs to ('' where the arrays have no code).  strength: 0 = the shape
-    itself (count 1 then simply gives a mesh or a scan its code), 1 = half way to any other shape.  The arrays may
-    hold `kept` points (and normals): there every variant keeps the surface.  input_is: a shape without a code is
-    'whole' (encoded as it is) or 'partial' (completed first); 'auto' = whole where it is a closed mesh.
+    prior_sha256: the prior that the codes belong to ('' where the arrays have none).  input_is: a shape without a code
+    is 'whole' (encoded as it is) or 'partial' (completed first); 'auto' = whole where it is a closed mesh.
     align, up: for input without a code, as in CompleteRequest.
     """
 
-    kind: Literal["vary"] = "vary"
     prior: str = "household"
     prior_sha256: str = ""
+    input_is: InputIs = "auto"
+    align: Align = "scale"
+    up: str = "+z"
+    resolution: int = 128
+    seed: int = 0
+    device: str = "auto"
+    name: str = ""
+
+
+@dataclass
+class VaryRequest(OfShapesRequest):
+    """Relatives of one shape.
+
+    strength: 0 = the shape itself (count 1 then simply gives a mesh or a scan its code), 1 = half way to any other
+    shape.  The arrays may hold `kept` points (and normals): there every variant keeps the surface.
+    """
+
+    kind: Literal["vary"] = "vary"
     count: int = 5
     first: int = 0
     strength: float = 0.5
     avoid_pieces: bool = True
-    input_is: InputIs = "auto"
-    align: Align = "scale"
-    up: str = "+z"
     viewpoint: tuple[float, float, float] | None = None
-    resolution: int = 128
-    seed: int = 0
-    device: str = "auto"
-    name: str = ""
 
 
 @dataclass
-class BlendRequest:
+class BlendRequest(OfShapesRequest):
     """In-betweens of the arrays' shapes (itself and its `others`, two or more), with codes or without.
 
     steps: meshes between each neighbouring pair.  ends: also the shapes themselves, decoded from their codes.
     path: 'spherical' in the whitened coefficients, 'straight', or 'plausible': bent towards where the prior has shapes.
-    Results in order along the path; poses are interpolated too. Other fields as in VaryRequest.
+    Results in order along the path; poses are interpolated too.
     """
 
     kind: Literal["blend"] = "blend"
-    prior: str = "household"
-    prior_sha256: str = ""
     steps: int = 5
     ends: bool = True
     path: BlendPath = "plausible"
-    input_is: InputIs = "auto"
-    align: Align = "scale"
-    up: str = "+z"
-    resolution: int = 128
-    seed: int = 0
-    device: str = "auto"
-    name: str = ""
 
 
 @dataclass
-class ArithmeticRequest:
+class ArithmeticRequest(OfShapesRequest):
     """A - B + C of the arrays' three shapes: what makes A out of B, done to C. One result, in C's place."""
 
     kind: Literal["arithmetic"] = "arithmetic"
-    prior: str = "household"
-    prior_sha256: str = ""
     amount: float = 1.0
-    input_is: InputIs = "auto"
-    align: Align = "scale"
-    up: str = "+z"
-    resolution: int = 128
-    seed: int = 0
-    device: str = "auto"
-    name: str = ""
 
 
 @dataclass
