@@ -65,6 +65,13 @@ PACKAGES = [
     "ca-certificates",
 ]
 
+BATCH = (
+    "--mode", "generate", "--class", "chair", "--count", "3", "--seed", "3", "--resolution", "64", "--device", "cpu",
+    "--no-previews",
+)  # fmt: skip
+"""What scripts/batch_complete.py is asked for after a story that has a part without a window, which is a file of the
+story's name and `_background.py`."""
+
 ENTER = r"""
 set -e
 root=$1; shift
@@ -271,11 +278,16 @@ def stop(process: subprocess.Popen[bytes], seconds: float = 10) -> None:
             process.wait()
 
 
+def engine_interpreter() -> Path:
+    """The Python of this machine that has the engine."""
+    default = ROOT / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    return Path(os.environ.get("SHAPEWRIGHT_ENGINE_PYTHON") or default).absolute()
+
+
 def engine_python(place: Place, scratch: Path) -> Path:
     """What the add-on starts as the engine's Python: the one of this machine, through a small program where Blender
     lives in a root of its own."""
-    default = ROOT / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    python = Path(os.environ.get("SHAPEWRIGHT_ENGINE_PYTHON") or default).absolute()
+    python = engine_interpreter()
     if not python.is_file():
         raise Impossible(
             "The engine's Python was not found.",
@@ -295,7 +307,7 @@ def run(story: str = "story", output: Path | None = None) -> dict[str, object]:
     """Tells a story; returns what FOLDER/log.json then holds. Raises Impossible where there can be no window."""
     folder = (output or output_of(story)).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    for old in [*folder.glob("*.png"), *folder.glob("*.json"), *folder.glob("*.log")]:
+    for old in [path for ending in ("png", "json", "log", "npz") for path in folder.glob(f"*.{ending}")]:
         old.unlink()
     place = find_place()
     limit = float(os.environ.get("SHAPEWRIGHT_WINDOW_SECONDS") or 3600)
@@ -324,6 +336,14 @@ def run(story: str = "story", output: Path | None = None) -> dict[str, object]:
             environment["STORY_SCREENSHOTS"] = "import" if own and place.has("import") else "blender"
             note("the story begins (a few minutes; longer on a busy machine)")
             status = tell(place, HERE / f"{story}.py", environment, folder, limit)
+        epilogue = HERE / f"{story}_background.py"
+        if status == 0 and epilogue.is_file():
+            note("the same without a window")
+            without_window(place, ["--python", epilogue], environment, folder / "background.log", limit)
+            batch = folder / "batch"
+            shutil.rmtree(batch, ignore_errors=True)
+            argv = ["--python", ROOT / "scripts" / "batch_complete.py", "--", *BATCH, "--output", batch]
+            without_window(place, argv, environment, folder / "batch.log", limit)
         log = read_log(folder)
         log["blender_exit"] = status
         log["engine_left"] = engine_left(log.get("engine_pid"))
@@ -391,6 +411,16 @@ def tell(place: Place, story: Path, environment: dict[str, str], folder: Path, l
         stop(blender)
 
 
+def without_window(place: Place, argv: list[str | Path], environment: dict[str, str], log: Path, limit: float) -> None:
+    """Runs `blender -b` with the profile of the story. What it makes, and what it says in `log`, is for the test."""
+    command = place.command(place.blender, "-b", "--python-exit-code", "3", *argv)
+    with log.open("wb") as file:
+        done = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, timeout=limit
+        )
+    note(f"{log.name}: exit status {done.returncode}")
+
+
 def read_log(folder: Path) -> dict[str, object]:
     try:
         log: dict[str, object] = json.loads((folder / "log.json").read_text("utf-8"))
@@ -435,7 +465,7 @@ def complaints(log: Path) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Tells a story in a real windowed Blender.")
-    stories = sorted(path.stem for path in HERE.glob("*story*.py"))
+    stories = sorted(path.stem for path in HERE.glob("story*.py") if not path.stem.endswith("_background"))
     parser.add_argument("story", nargs="?", default="story", choices=stories)
     parser.add_argument("--output", type=Path, metavar="FOLDER")
     options = parser.parse_args()

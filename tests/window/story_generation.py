@@ -14,6 +14,7 @@ from hands import (
     EVERY_TICK,
     FACTS,
     LOG,
+    OUT,
     WATCH,
     addon,
     box_of,
@@ -36,14 +37,14 @@ from hands import (
     view3d,
     watch_steps,
 )
-
-COUNT, STEPS = 10, 5
+from shapes import BLENDED, COUNT, RESOLUTION, SEED, STEPS, STRENGTH, local_points, save_shapes
 
 
 def set_the_stage():
     empty_stage()
     settings = bpy.context.scene.shapewright_generation
-    settings.count, settings.resolution, settings.seed, settings.steps = COUNT, 64, 3, STEPS
+    settings.count, settings.resolution, settings.seed, settings.steps = COUNT, RESOLUTION, SEED, STEPS
+    settings.variants, settings.strength = 1, STRENGTH
     addon().preferences.device = "cpu"
     yield from open_tab("1_tab.png")
     session = running()
@@ -110,6 +111,7 @@ def generate():
     yield from look_at(*coded())
     screenshot("3_ten.png")
     facts["names"] = sorted(obj.name for obj in coded())
+    save_shapes(OUT / "window_generate.npz", coded())
     facts["report"] = job.report.get("duplicates")
     yield from press("Z", ctrl=True)
     facts["undos"] = 1
@@ -127,7 +129,7 @@ def blend():
     facts = FACTS["blend"] = {}
     session = running()
     before = {obj.name for obj in coded()}
-    first, second = (bpy.data.objects[name] for name in ("Chair 2", "Chair 7"))
+    first, second = (bpy.data.objects[name] for name in BLENDED)
     facts["of"] = sorted([first.name, second.name], key=lambda name: bpy.data.objects[name].location.x)
     facts["heights of both"] = [height(bpy.data.objects[name]) for name in facts["of"]]
     yield from look_at(first, second)
@@ -137,12 +139,25 @@ def blend():
     yield from finished(session, job)
     made = sorted((obj for obj in coded() if obj.name not in before), key=lambda obj: obj.location.x)
     facts["shapes"] = [mesh_facts(obj) for obj in made]
+    save_shapes(OUT / "window_blend.npz", made)
     facts["places"] = [list(obj.location) for obj in made]
     for other in coded():
         other.hide_set(other not in (*made, first, second))
     yield from look_at(*made, first, second, far=1.1)
     screenshot("4_blend.png")
     facts["names"] = [obj.name for obj in made]
+
+
+def vary():
+    session = running()
+    before = {obj.name for obj in coded()}
+    yield from look_at(bpy.data.objects[BLENDED[0]])
+    yield from click((yield from find_button("shapewright.vary")))
+    yield from until(lambda: session.jobs, "a job after the click", 60)
+    yield from finished(session, session.jobs[-1])
+    made = [obj for obj in coded() if obj.name not in before]
+    FACTS["vary"] = {"names": [obj.name for obj in made]}
+    save_shapes(OUT / "window_vary.npz", made)
 
 
 def height(obj):
@@ -152,16 +167,14 @@ def height(obj):
 
 def shape_of(obj):
     """What tells one mesh of an object from another."""
-    points = np.empty(3 * len(obj.data.vertices), np.float32)
-    obj.data.vertices.foreach_get("co", points)
-    points = points.reshape(-1, 3)
+    points = local_points(obj)
     return [len(points), *np.concatenate([points.min(0), points.max(0), points.std(0)]).round(4).tolist()]
 
 
 def slide():
     facts = FACTS["slide"] = {"values": [], "meshes": [], "faces": []}
     session = running()
-    name = "Chair 7"
+    name = BLENDED[1]
     obj = bpy.data.objects[name]
     for other in coded():
         other.hide_set(other != obj)
@@ -209,6 +222,7 @@ def slide():
 def story():
     yield from set_the_stage()
     yield from generate()
+    yield from vary()
     yield from blend()
     yield from slide()
 

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rig
+from shapes import BLENDED, CLASS, COUNT, RESOLUTION, SEED, STEPS, STRENGTH
+
+from engine.geometry.io import load_input
+
 STORY = "story_generation"
 SCREENSHOTS = (
     "1_tab.png", "2_half.png", "3_ten.png", "4_blend.png", "5_sliders.png", "6_dragged.png", "7_slid.png",
@@ -52,6 +62,60 @@ def test_a_blend_of_two_in_five_steps_stands_in_a_row(facts):
     )
     for shape in blend["shapes"]:
         assert shape["faces"] > 500 and shape["open_edges"] <= 0.001 * shape["edges"]
+
+
+def arrays_of(path: Path) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(vertices, faces, code) of each shape that `save_shapes` wrote."""
+    with np.load(path) as file:
+        count = len(file.files) // 3
+        return [(file[f"{k}_vertices"], file[f"{k}_faces"], file[f"{k}_code"]) for k in range(count)]
+
+
+def written(folder: Path) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The same of a folder of PLY files with their codes beside them."""
+    found = []
+    for path in sorted(folder.glob("*.ply")):
+        vertices, _, faces, _ = load_input(path)
+        with np.load(path.with_suffix(".npz")) as code:
+            found.append((vertices, faces, code["code"].reshape(-1)))
+    return found
+
+
+@pytest.fixture(scope="module")
+def command_line(log, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders generate, vary and blend with what the command line makes of what was clicked."""
+    place = tmp_path_factory.mktemp("command line")
+    of = [place / "generate" / f"shape_{int(name.split()[-1]) - 1:03d}.npz" for name in BLENDED]
+    calls = (
+        ["generate", "--class", CLASS, "-n", COUNT],
+        ["vary", of[0], "-n", 1, "--strength", STRENGTH],
+        ["blend", *of, "--steps", STEPS],
+    )
+    for call in calls:
+        asked = ["-o", place / str(call[0]), "--seed", SEED, "--resolution", RESOLUTION, "--device", "cpu"]
+        argv = [rig.engine_interpreter(), "-m", "engine", *call, *asked]
+        subprocess.run([str(part) for part in argv], cwd=rig.ROOT, check=True, capture_output=True)
+    return place
+
+
+@pytest.mark.parametrize(("kind", "count"), [("generate", COUNT), ("vary", 1), ("blend", STEPS + 2)])
+def test_one_seed_gives_the_same_shapes_in_the_window_in_the_background_and_from_the_command_line(
+    output, command_line, kind, count
+):
+    """Vertex by vertex, in the objects' own coordinates: where they are put in the scene is undone by that."""
+    in_window = arrays_of(output / f"window_{kind}.npz")
+    others = {
+        "blender -b": arrays_of(output / f"background_{kind}.npz"),
+        "command line": written(command_line / kind),
+    }
+    if kind == "generate":
+        others["batch script"] = written(output / "batch")
+    assert len(in_window) == count
+    for name, shapes in others.items():
+        assert len(shapes) == (3 if name == "batch script" else count), name
+        for number, (one, other) in enumerate(zip(in_window, shapes, strict=False)):
+            for ours, theirs in zip(one, other, strict=True):
+                np.testing.assert_array_equal(ours, theirs, err_msg=f"{name}, shape {number}")
 
 
 def test_the_mesh_follows_while_a_slider_is_dragged(facts):
