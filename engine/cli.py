@@ -166,6 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--iterations", type=_count, metavar="N", help="of reconstruction's trained methods")
     evaluate.add_argument("--distributions", metavar="A,B,...", help="of generation (default: all the prior has)")
     evaluate.add_argument("--temperature", type=float, default=0.9, metavar="T", help="of generation (default: 0.9)")
+    evaluate.add_argument("--repeats", type=_count, default=1, metavar="N", help="sets judged, of generation (1)")
     evaluate.add_argument("--emd-points", type=_count, default=512, metavar="N", help="of generation (default: 512)")
     evaluate.add_argument("--baselines", default="input,input + mirror,retrieval,poisson,mean shape", metavar="A,B,...")
     evaluate.add_argument(

@@ -371,6 +371,7 @@ def evaluate(options: argparse.Namespace, should_stop: Callable[[], bool]) -> No
         points=options.points or 2048,
         emd_points=options.emd_points,
         limit=options.limit,
+        repeats=options.repeats,
         seed=options.seed,
         device=device,
         on_progress=show,

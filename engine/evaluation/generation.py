@@ -185,6 +185,7 @@ def run_generation_evaluation(
     points: int = 2048,
     emd_points: int = 512,
     limit: int | None = None,
+    repeats: int = 1,
     seed: int = 0,
     device: torch.device | str = "cpu",
     yardstick: bool = True,
@@ -195,8 +196,9 @@ def run_generation_evaluation(
     sheet a family into `out_dir`; return the report.
 
     classes: None = all of the library's but 'other'.  points: of a cloud for Chamfer, `emd_points` of them for the
-    Earth Mover's distance.  limit: at most so many reference shapes a class.  A family's clouds are kept in `out_dir`
-    under its fingerprint, so that a run that was stopped goes on where it was.
+    Earth Mover's distance.  limit: at most so many reference shapes a class.  repeats: so many sets of each family are
+    judged, each with further numbers of it, and what is reported is their mean (and their spread).  A family's clouds
+    are kept in `out_dir` under its fingerprint, so that a run that was stopped goes on where it was.
     Raises InputError where the split has no shape of the classes; Cancelled.
     """
     out = Path(out_dir)
@@ -223,29 +225,33 @@ def run_generation_evaluation(
     if yardstick:
         sets.append((YARDSTICK, _digest(YARDSTICK, seed), _training_family(library, seed)))
     sets += list(families)
-    total, done = len(sets) * 2, 0
+    total, done = len(sets), 0
 
     def progress(what: str) -> None:
         if should_stop():
             raise Cancelled
         on_progress(done, total, what)
 
-    made: dict[str, _Set] = {}
-    for name, mark, family in sets:
-        progress(f"{name}: shapes")
-        stem = _digest(mark, wanted, points, seed)
-        made[name] = _clouds(family, name, wanted, points, seed, out, stem, lambda what: progress(what))
-        done += 1
-    real = made["reference"]
+    def clouds(name: str, mark: str, family: Family, part: int) -> _Set:
+        numbers = [(c, number + part * counts[c]) for c, number in wanted]
+        stem = _digest(mark, numbers, points, seed)
+        title = name if part == 0 else f"{name} {part + 1}"
+        return _clouds(family, title, numbers, points, seed, out, stem, progress)
+
+    progress("reference: shapes")
+    real = clouds(*sets[0], 0)
     within = {
         "cd": chamfer_matrix(real.clouds, real.clouds, device),
         "emd": emd_matrix(real.clouds, real.clouds, emd_points, lambda: progress("reference: distances")),
     }
-    rows: dict[str, Any] = {}
-    for name, _, _ in sets[1:]:
-        progress(f"{name}: distances")
-        ours = made[name]
-        tick = lambda name=name: progress(f"{name}: distances")  # noqa: E731
+    theirs = {name: np.array([c == name for c in real.classes]) for name in counts}
+
+    def judged(name: str, ours: _Set) -> dict[str, dict[str, Any]]:
+        """Measures of the whole set ('') and of every class with eight reference shapes or more."""
+
+        def tick() -> None:
+            progress(f"{name}: distances")
+
         distances = {
             "cd": (
                 chamfer_matrix(ours.clouds, ours.clouds, device), chamfer_matrix(ours.clouds, real.clouds, device)
@@ -254,31 +260,57 @@ def run_generation_evaluation(
                 emd_matrix(ours.clouds, ours.clouds, emd_points, tick),
                 emd_matrix(ours.clouds, real.clouds, emd_points, tick),
             ),
-        }
-        rows[name] = {
-            kind: set_measures(own, across, within[kind]) for kind, (own, across) in distances.items()
-        } | {"shapes": len(ours.clouds), "failed": ours.failed, "seconds": ours.seconds, "classes": {}}
+        }  # fmt: skip
+        found = {"": {kind: set_measures(own, across, within[kind]) for kind, (own, across) in distances.items()}}
         for class_name in sorted(counts):
-            mine = np.array([c == class_name for c in ours.classes])
-            theirs = np.array([c == class_name for c in real.classes])
-            if theirs.sum() < 8 or not mine.any():
+            mine, other = np.array([c == class_name for c in ours.classes]), theirs[class_name]
+            if other.sum() < 8 or not mine.any():
                 continue
-            rows[name]["classes"][class_name] = {
+            found[class_name] = {
                 kind: set_measures(
-                    own[np.ix_(mine, mine)], across[np.ix_(mine, theirs)], within[kind][np.ix_(theirs, theirs)]
+                    own[np.ix_(mine, mine)], across[np.ix_(mine, other)], within[kind][np.ix_(other, other)]
                 )
                 for kind, (own, across) in distances.items()
             }
+        return found
+
+    rows: dict[str, Any] = {}
+    for name, mark, family in sets[1:]:
         done += 1
+        parts: list[dict[str, dict[str, Any]]] = []
+        row: dict[str, Any] = {"shapes": 0, "failed": 0, "seconds": 0.0}
+        for part in range(repeats):
+            progress(f"{name}: shapes")
+            ours = clouds(name, mark, family, part)
+            parts.append(judged(name, ours))
+            row["shapes"] += len(ours.clouds)
+            row["failed"] += ours.failed
+            row["seconds"] += ours.seconds
+        means = {
+            key: {
+                kind: _mean_measures([part[key][kind] for part in parts if key in part])
+                for kind in ("cd", "emd")
+            }
+            for key in parts[0]
+        }  # fmt: skip
+        rows[name] = means.pop("") | row | {"classes": means}
     report = {
         "what": "generation", "split": split, "library": str(library.folder.name), "shapes": dict(counts),
-        "points": points, "emd_points": emd_points, "seed": seed, "families": rows,
+        "points": points, "emd_points": emd_points, "seed": seed, "repeats": repeats, "families": rows,
         "fingerprints": {name: mark for name, mark, _ in families},
         "sheets": [_sheet_name(name) for name, _, _ in sets if (out / _sheet_name(name)).is_file()],
     }  # fmt: skip
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     (out / "report.md").write_text(markdown(report), encoding="utf-8")
     return report
+
+
+def _mean_measures(parts: list[dict[str, float]]) -> dict[str, float]:
+    """Mean of every measure; of several sets also the standard deviation of 1-NNA, as '1-nna spread'."""
+    found = {key: float(np.mean([part[key] for part in parts])) for key in parts[0]}
+    if len(parts) > 1:
+        found["1-nna spread"] = float(np.std([part["1-nna"] for part in parts], ddof=1))
+    return found
 
 
 def _reference(library: Library, indices: list[int]) -> Family:
@@ -320,7 +352,7 @@ def _clouds(
             continue
         found.seconds += time.perf_counter() - began
         if isinstance(shape, Mesh):
-            raw = name in ("reference", YARDSTICK)  # designs have insides, which nobody sees
+            raw = name.startswith(("reference", YARDSTICK))  # designs have insides, which nobody sees
             cloud = true_surface(shape, points, rng)[0] if raw else sample_surface(shape, points, rng)[0]
             picture = draw_mesh(shape, camera, COMPLETED, oversampling=1) if place % every == 0 else None
         else:
@@ -364,7 +396,8 @@ def markdown(report: dict[str, Any]) -> str:
     total = sum(report["shapes"].values())
     lines = [
         f"{total} shapes of the split '{report['split']}' against as many of each kind, the same number of each class; "
-        f"{report['points']} points a cloud ({report['emd_points']} for EMD, exact), longest side 1.",
+        f"{report['points']} points a cloud ({report['emd_points']} for EMD, exact), longest side 1."
+        + (f" Means of {report['repeats']} such sets." if report["repeats"] > 1 else ""),
         "",
         f"{_COLUMNS} no surface | s a shape |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -374,8 +407,12 @@ def markdown(report: dict[str, Any]) -> str:
         cd, emd = row["cd"], row["emd"]
         return (
             f"{1e3 * cd['mmd']:.2f} | {1e2 * emd['mmd']:.2f} | {100 * cd['cov']:.0f} | {100 * emd['cov']:.0f} | "
-            f"{100 * cd['1-nna']:.0f} | {100 * emd['1-nna']:.0f}"
+            f"{nna(cd)} | {nna(emd)}"
         )
+
+    def nna(row: dict[str, Any]) -> str:
+        spread = row.get("1-nna spread")
+        return f"{100 * row['1-nna']:.0f}" + ("" if spread is None else f" ± {100 * spread:.0f}")
 
     for name, row in report["families"].items():
         lines.append(f"| {name} | {cells(row)} | {row['failed']} | {row['seconds'] / max(1, row['shapes']):.2f} |")

@@ -112,5 +112,10 @@ def test_the_protocol_judges_families_and_goes_on_where_it_was(
     assert json.loads((tmp_path / "report.json").read_text("utf-8")) == report
     assert "| noise |" in (tmp_path / "report.md").read_text("utf-8")
     assert (tmp_path / "sheet_ellipsoids.png").stat().st_size > 1000
+    twice = run_generation_evaluation(
+        [("noise", "1", points)], library, split="train", limit=3, repeats=2, points=128, emd_points=32,
+        out_dir=tmp_path, yardstick=False,
+    )["families"]["noise"]  # fmt: skip
+    assert twice["shapes"] == 12 and 0 <= twice["cd"]["1-nna spread"] <= 1
     with pytest.raises(InputError, match="no shape of the classes"):
         run_generation_evaluation([], library, classes=["boat"], out_dir=tmp_path)
