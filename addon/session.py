@@ -27,7 +27,7 @@ from .results import JobWriter, ResultWriter
 log = logging.getLogger(__name__)
 
 STEP_INTERVAL_S = 0.05
-SLIDE_INTERVAL_S = 0.015
+SLIDE_INTERVAL_S = 0.005
 """While a slider moves: what waits for the next step is felt."""
 STEP_BUDGET_S = 0.008
 """After this much work a step leaves the rest to the next one; one mesh more may come on top of it."""

@@ -103,16 +103,17 @@ class Sliders:
                 self.moved(obj, at_rest=True)
 
     def step(self, may_write: bool) -> bool:
-        """Puts one answer into the scene and asks what is to be asked next. True where something visible changed."""
-        changed = False
+        """Puts one answer into the scene and asks what is to be asked next. True where the panels have something new to
+        say: of a mesh Blender knows by itself that it has to be drawn."""
+        changed = shown = False
         for uid, drive in list(self._drives.items()):
             obj = drive.reference.find(bpy.data.objects)
             if obj is None or BASE not in obj:
                 del self._drives[uid]
                 continue
             try:
-                if drive.question is not None and drive.question.answer is not None and may_write and not changed:
-                    changed = self._show(obj, drive)
+                if drive.question is not None and drive.question.answer is not None and may_write and not shown:
+                    shown = self._show(obj, drive)
                 if drive.question is None and self._next(obj, drive):
                     del self._drives[uid]
                     changed = True

@@ -16,6 +16,7 @@ Which Blender:
 Further:
   SHAPEWRIGHT_ENGINE_PYTHON   the engine's Python; default: .venv of this checkout.
   SHAPEWRIGHT_PRIORS          passed on to the engine: a folder whose priors come before the shipped ones.
+  SHAPEWRIGHT_WINDOW_SCREEN   the window's size; default: 1280x800. The stories' pictures are meant for that one.
   SHAPEWRIGHT_WINDOW_SECONDS  the longest that the story may take; default: 3600.
 
 Nothing of a person's own Blender is read or changed: preferences and extensions go to a throwaway folder. Standard
@@ -43,7 +44,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 SUITE = os.environ.get("SHAPEWRIGHT_WINDOW_SUITE") or "trixie"
-SCREEN = (1280, 800)
+SCREEN = tuple(int(side) for side in (os.environ.get("SHAPEWRIGHT_WINDOW_SCREEN") or "1280x800").split("x"))
 APT_TOOLS = {"mmdebstrap": "mmdebstrap", "unshare": "util-linux", "chroot": "coreutils"}
 PACKAGES = [
     "blender",
