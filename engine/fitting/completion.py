@@ -37,7 +37,8 @@ EMPTY_MARGIN = 0.01
 LM_POINTS = 1024
 HUBER, FAR = 0.002, 0.05
 """Distances below HUBER count squared, above it as they are, beyond FAR hardly more than FAR."""
-POSE_WEIGHT = 1e-4
+POSE_WEIGHT, POSE_RATE = 1e-4, 0.05
+"""What holds the pose where it was found, and Adam's step for it; in units of _POSE_SCALES."""
 DENSE_NUMBERS, CG_STEPS = 1024, 6
 NEWTON_STEPS = {"grid": 2, "deepsdf": 20}
 
@@ -93,9 +94,13 @@ class Completion:
 
     def signed_distance(self, points: Tensor) -> Tensor:
         """(N, 3) canonical -> (N,) signed distance, negative inside. No gradients are kept."""
+        value = self.uncorrected(points)
+        return value if self.residual is None else value + self.residual(points)
+
+    def uncorrected(self, points: Tensor) -> Tensor:
+        """As `signed_distance`, without the correction near the observed points."""
         with torch.no_grad():
-            value = self.prior.field.query(self.features, points[None])[0]
-            return value if self.residual is None else value + self.residual(points)
+            return self.prior.field.query(self.features, points[None])[0]
 
     @property
     def score(self) -> float:
@@ -160,17 +165,25 @@ def _adam(
     rng: np.random.Generator,
     on_step: Callable[[float], None],
 ) -> _Optimum:
-    """Adam on the code from `start` (1, *code shape)."""
+    """Adam on the code from `start` (1, *code shape), and on the numbers of the pose that settings.pose frees."""
     deviation = (0.5 * encoded.log_variance).exp()
     steps = prior.field.optimiser_steps if settings.steps is None else settings.steps
     rate = prior.field.optimiser_rate if settings.learning_rate is None else settings.learning_rate
     shift = ((start - encoded.mean) / deviation).detach().clone().requires_grad_(True)
-    optimiser = torch.optim.Adam([shift], lr=rate / float(deviation.mean()), betas=(0.9, 0.95))
+    groups: list[dict[str, Any]] = [{"params": [shift], "lr": rate / float(deviation.mean())}]
+    freedom = _POSE_NUMBERS[settings.pose]
+    moved = torch.zeros(1, freedom, device=prior.device, requires_grad=freedom > 0)
+    if freedom:
+        groups.append({"params": [moved], "lr": POSE_RATE})
+    optimiser = torch.optim.Adam(groups, betas=(0.9, 0.95))
     evaluations, history = 0, []
-    best, best_shift = math.inf, shift.detach().clone()
+    best, best_shift, best_moved = math.inf, shift.detach().clone(), moved.detach().clone()
 
     def draw(count: int, total: int) -> Tensor:
         return torch.as_tensor(rng.permutation(total)[:count], device=prior.device)
+
+    def placed(points: Tensor) -> Tensor:
+        return points if not freedom else _placed(points, _padded(moved))[0]
 
     for step in range(steps + 1):
         on_step(step / max(1, steps))
@@ -178,31 +191,34 @@ def _adam(
             features = prior.field.decode(encoded.mean + deviation * shift, encoded.skip16, encoded.skip32)
             picked = draw(2048, len(evidence.points))
             at = evidence.points[picked]
-            distance = prior.field.query(features, at[None])[0]
+            distance = prior.field.query(features, placed(at)[None])[0]
             loss = settings.surface * losses.surface(distance)
             evaluations += len(at)
             if len(evidence.rays):
                 free = evidence.rays[draw(2048, len(evidence.rays))]
                 loss = loss + settings.empty * losses.seen_empty(
-                    prior.field.query(features, free[None])[0], EMPTY_MARGIN
+                    prior.field.query(features, placed(free)[None])[0], EMPTY_MARGIN
                 )
                 evaluations += len(free)
             if settings.eikonal > 0 or (settings.normal > 0 and evidence.normals is not None):
                 some = picked[:512]
-                gradient = _gradient(prior, features, evidence.points[some])
+                gradient = _gradient(prior, features, placed(evidence.points[some]))
                 loss = loss + settings.eikonal * losses.eikonal(gradient)
                 if evidence.normals is not None:
-                    loss = loss + settings.normal * losses.normal(gradient, evidence.normals[some])
+                    wanted = evidence.normals[some]
+                    if freedom:
+                        wanted = wanted @ _corrections(_padded(moved))[1][0].T
+                    loss = loss + settings.normal * losses.normal(gradient, wanted)
                 evaluations += len(some)
-            loss = loss + settings.latent * (shift**2).mean()
+            loss = loss + settings.latent * (shift**2).mean() + POSE_WEIGHT * (moved**2).sum()
         history.append(float(loss.detach()))
         if history[-1] < best:
-            best, best_shift = history[-1], shift.detach().clone()
+            best, best_shift, best_moved = history[-1], shift.detach().clone(), moved.detach().clone()
         if step < steps:
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             optimiser.step()
-    return _Optimum(best_shift, [Similarity()], evaluations, history)
+    return _Optimum(best_shift, _similarities(_padded(best_moved)), evaluations, history)
 
 
 _POSE_SCALES = (0.03, 0.02, 0.02, 0.02, 0.05, 0.05, 0.05)
@@ -224,6 +240,22 @@ def _corrections(pose: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     about_x = matrix(one, zero, zero, zero, c[:, 1], -s[:, 1], zero, s[:, 1], c[:, 1])
     about_y = matrix(c[:, 2], zero, s[:, 2], zero, one, zero, -s[:, 2], zero, c[:, 2])
     return amount[:, 0].exp(), about_z @ about_x @ about_y, amount[:, 1:4]
+
+
+def _padded(pose: Tensor) -> Tensor:
+    """(B, freedom) -> (B, 7): what is not free stays."""
+    return torch.cat([pose, pose.new_zeros(len(pose), 7 - pose.shape[1])], 1)
+
+
+def _placed(points: Tensor, pose: Tensor) -> Tensor:
+    """points: (N, 3), pose: (B, 7) in units of _POSE_SCALES -> (B, N, 3)."""
+    scale, rotation, translation = _corrections(pose)
+    return scale[:, None, None] * (points @ rotation.transpose(1, 2)) + translation[:, None]
+
+
+def _similarities(pose: Tensor) -> list[Similarity]:
+    scales, rotations, translations = (part.detach().double().cpu().numpy() for part in _corrections(pose))
+    return [Similarity(float(scales[k]), rotations[k], translations[k]) for k in range(len(pose))]
 
 
 class _Squares:
@@ -271,8 +303,7 @@ class _Squares:
         return self.field.decode(code, encoded.skip16, encoded.skip32)
 
     def places(self, pose: Tensor) -> Tensor:
-        scale, rotation, translation = _corrections(pose)
-        return scale[:, None, None] * (self.points @ rotation.transpose(1, 2)) + translation[:, None]
+        return _placed(self.points, pose)
 
     def values(self, features: Tensor, places: Tensor) -> Tensor:
         self.evaluations += self.count * len(self.points)
@@ -420,9 +451,7 @@ def _levenberg_marquardt(
         history.append(float(cost.min()))
         if bool((before - cost < 1e-3 * before).all()):
             break
-    scales, rotations, translations = (part.double().cpu().numpy() for part in _corrections(pose))
-    poses = [Similarity(float(scales[k]), rotations[k], translations[k]) for k in range(len(pose))]
-    return _Optimum(shift.view(encoded.mean.shape), poses, squares.evaluations, history)
+    return _Optimum(shift.view(encoded.mean.shape), _similarities(pose), squares.evaluations, history)
 
 
 def _conjugate_gradients(
@@ -525,8 +554,9 @@ def _carried(points: Tensor, pose: Similarity) -> Tensor:
     return pose.scale * (points @ rotation.T) + translation
 
 
-def _mirrored(completion: Completion, points: Tensor, tolerance: float = 0.02) -> Tensor:
-    """Mirror images of observed points that the completed shape agrees with.
+def _mirrored(completion: Completion, points: Tensor, tolerance: float = 0.02) -> tuple[Tensor, Tensor]:
+    """(M, 3) mirror images of those observed points (N, 3) whose image the completed shape agrees with, and (N,)
+    whether it does.
 
     The plane is x = offset with the offset that agrees best: the frame's x = 0 is only as good as the pose.
     """
@@ -543,7 +573,7 @@ def _mirrored(completion: Completion, points: Tensor, tolerance: float = 0.02) -
             best, best_cost = offset, cost
     image = reflected(points, best)
     agrees = completion.signed_distance(image).abs() < tolerance
-    return image[agrees]
+    return image[agrees], agrees
 
 
 def estimate_noise(points: NDArray[np.floating[Any]], rng: np.random.Generator) -> float:
@@ -559,22 +589,29 @@ def estimate_noise(points: NDArray[np.floating[Any]], rng: np.random.Generator) 
 
 def refine(completion: Completion, evidence: _Evidence, settings: CompletionSettings, noise: float) -> None:
     """Give the completion the correction that puts its surface through what was observed."""
-    points, normals = evidence.points, evidence.normals
+    points = evidence.points
+    normals = evidence.normals if noise < 0.004 else None  # within noise nobody knows which side a step leads to
     step = 0.006
     targets = [points]
     wanted = [torch.zeros(len(points), device=points.device)]
     weights = [torch.ones(len(points), device=points.device)]
+    sides: list[tuple[Tensor, Tensor, float]] = []
     if settings.symmetry:
-        image = _mirrored(completion, points)
+        image, agrees = _mirrored(completion, points)
         targets.append(image)
         wanted.append(torch.zeros(len(image), device=points.device))
         weights.append(torch.full((len(image),), 0.3, device=points.device))
-    if normals is not None and noise < 0.004:
+        if normals is not None:
+            facing = normals[agrees] * normals.new_tensor([-1.0, 1.0, 1.0])
+            sides.append((image, facing, 0.15))
+    if normals is not None:
+        sides.append((points, normals, 0.5))
+    for of, facing, share in sides:
         # Either side of the surface too, so that a part the field has missed gets a body.
         for sign in (1.0, -1.0):
-            targets.append(points + sign * step * normals)
-            wanted.append(torch.full((len(points),), sign * step, device=points.device))
-            weights.append(torch.full((len(points),), 0.5, device=points.device))
+            targets.append(of + sign * step * facing)
+            wanted.append(torch.full((len(of),), sign * step, device=points.device))
+            weights.append(torch.full((len(of),), share, device=points.device))
     at, want, weight = torch.cat(targets), torch.cat(wanted), torch.cat(weights)
     inside = (at.abs() < ev.BOUND).all(1)
     at, want, weight = at[inside], want[inside], weight[inside]

@@ -76,7 +76,8 @@ def fit_residual(
     """
     lattices: list[Tensor] = []
     left = errors.clone()
-    for resolution in resolutions:
+    for level, resolution in enumerate(resolutions):
+        # The finer, the more blurs: a fine correction that ends within a cell folds the surface (docs/seams.md).
         for _ in range(2):  # the second pass picks up what the blur took away
             trust = weights
             if lattices and len(left):
@@ -84,7 +85,9 @@ def fit_residual(
                 # a cell agree that something is left over, they keep it, for only shares count within a cell.
                 usual = max(_AGREEMENT, float(left.abs().median()))
                 trust = weights / (1 + (left / (3 * usual)) ** 2)
-            sums = _smooth(_splat(points, torch.stack([left * trust, trust], 1), resolution))
+            sums = _splat(points, torch.stack([left * trust, trust], 1), resolution)
+            for _ in range(level + 1):
+                sums = _smooth(sums)
             lattice = (sums[0] / (sums[1] + ridge))[None, None]
             if lattices and lattices[-1].shape == lattice.shape:
                 lattices[-1] = lattices[-1] + lattice
