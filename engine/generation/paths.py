@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -11,11 +12,14 @@ from scipy.spatial.transform import Rotation, Slerp
 from torch import Tensor
 
 from ..geometry.transforms import Similarity
-from ..priors.latent import LatentModel, follow, noise_levels
+from ..priors.latent import LatentModel, denoise, follow, noise_levels
+from .sampling import WHOLE
 
 _NODES = 17
 _STEPS = 80
 _FLOW_STEPS = 40
+TIDY_LEVELS, TIDY_STEPS = (1.0, 1.5), 5
+"""Noise levels from which the steps of a spherical way are denoised, and the steps of that."""
 
 
 def spherical(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
@@ -34,22 +38,44 @@ def spherical(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     return way
 
 
-def plausible(latent: LatentModel, a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-    """(K,), (K,), (T,) -> (T, K) in even steps: spherical within a class, through noise between classes; by the mixture
-    where the prior has no diffusion model."""
-    if latent.denoiser is not None:
-        first, second = latent.class_posterior(torch.stack([a, b])).argmax(1).tolist()
-        if first == second:
-            return spherical(a, b, t)
-        nodes = _through_noise(latent, a, b)
+def plausible(latent: LatentModel, a: Tensor, b: Tensor, t: Tensor) -> Iterator[Tensor]:
+    """(K,), (K,), (T,) -> ways (T, K) in even steps, the best guess first.
+
+    With a diffusion model: within a class the spherical way, each step of it carried to a shape of the class, then the
+    way through noise; between classes the other way round. Without: the spherical way, bent by the mixture.
+    """
+    if latent.denoiser is None:
+        yield _evenly(_along_density(latent, a, b), t)
+        return
+    first, second = latent.class_posterior(torch.stack([a, b])).argmax(1).tolist()
+    if first == second:
+        yield _tidied(latent, a, b, t, first, TIDY_LEVELS[0])
+        yield _evenly(_through_noise(latent, a, b), t)
+        yield _tidied(latent, a, b, t, first, TIDY_LEVELS[1])
     else:
-        nodes = _along_density(latent, a, b)
+        yield _evenly(_through_noise(latent, a, b), t)
+        yield _tidied(latent, a, b, t, len(latent.classes), TIDY_LEVELS[1])
+
+
+def _evenly(nodes: Tensor, t: Tensor) -> Tensor:
+    """Places t (T,) along a polygon (N, K), by its length."""
     along = torch.cat([t.new_zeros(1), (nodes[1:] - nodes[:-1]).norm(dim=1).cumsum(0)])
     along = along / along[-1].clamp(min=1e-9)
     place = torch.searchsorted(along, t.clamp(0, 1).contiguous()).clamp(1, len(nodes) - 1)
     low, high = along[place - 1], along[place]
     share = ((t - low) / (high - low).clamp(min=1e-9))[:, None]
     way: Tensor = (1 - share) * nodes[place - 1] + share * nodes[place]
+    return way
+
+
+def _tidied(latent: LatentModel, a: Tensor, b: Tensor, t: Tensor, label: int, level: float) -> Tensor:
+    """(T, K): the spherical way, every step of it taken for a shape with noise of `level` and carried down the
+    probability flow. What that does to the two ends is taken off again."""
+    assert latent.denoiser is not None
+    rows = torch.cat([spherical(a, b, t), a[None], b[None]])
+    labels = torch.full((len(rows),), label, device=a.device)
+    found = denoise(latent.denoiser, rows, labels, TIDY_STEPS, level)
+    way: Tensor = found[:-2] + (1 - t)[:, None] * (a - found[-2]) + t[:, None] * (b - found[-1])
     return way
 
 
@@ -96,19 +122,44 @@ def _along_density(latent: LatentModel, a: Tensor, b: Tensor) -> Tensor:
     return torch.cat([a[None], inner.detach(), b[None]])
 
 
-def between(latent: LatentModel, first: Tensor, second: Tensor, t: Tensor, path: str) -> Tensor:
+def between(
+    latent: LatentModel,
+    first: Tensor,
+    second: Tensor,
+    t: Tensor,
+    path: str,
+    largest_piece: Callable[[Tensor], float] | None = None,
+) -> Tensor:
     """Codes first, second: (C, R, R, R); t: (T,) in 0..1 -> (T, C, R, R, R). What the coefficients do not hold is
-    mixed straight."""
+    mixed straight.
+
+    largest_piece: of a code, how far its shape holds together. Of the plausible ways that one is then taken whose
+    in-betweens hold together best: one way for all of them, so that they follow each other.
+    """
     a, b = latent.project(torch.stack([first, second]))
     left = torch.stack([first, second]) - latent.expand(torch.stack([a, b]))
-    if path == "straight":
-        way = a + t[:, None] * (b - a)
-    elif path == "spherical":
-        way = spherical(a, b, t)
-    else:
-        way = plausible(latent, a, b, t)
     share = t.view(-1, *([1] * first.dim()))
-    return latent.expand(way) + (1 - share) * left[0] + share * left[1]
+
+    def codes(way: Tensor) -> Tensor:
+        return latent.expand(way) + (1 - share) * left[0] + share * left[1]
+
+    if path == "straight":
+        return codes(a + t[:, None] * (b - a))
+    if path == "spherical":
+        return codes(spherical(a, b, t))
+    best, most = None, -1.0
+    inner = [k for k, place in enumerate(t.tolist()) if 0 < place < 1]
+    for way in plausible(latent, a, b, t):
+        found = codes(way)
+        if largest_piece is None or not inner:
+            return found
+        held = [min(largest_piece(found[k]), WHOLE) for k in inner]
+        if sum(held) > most:
+            best, most = found, sum(held)
+        if min(held) >= WHOLE:
+            break
+    assert best is not None
+    return best
 
 
 def arithmetic(latent: LatentModel, a: Tensor, b: Tensor, c: Tensor, amount: float) -> Tensor:

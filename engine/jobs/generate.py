@@ -93,6 +93,12 @@ class _Job:
     def largest_piece(self, coefficients: Tensor) -> float:
         return largest_piece(decode(self.prior, self.latent.expand(coefficients[None])[0]))
 
+    def holds(self, code: Tensor) -> float:
+        """How far the shape of a code (C, R, R, R) holds together."""
+        if self.callbacks.should_stop():
+            raise Cancelled
+        return largest_piece(decode(self.prior, code))
+
     def deliver(
         self,
         field: Callable[[Tensor], Tensor],
@@ -392,7 +398,7 @@ def run_blend(request: BlendRequest, arrays: JobArrays | None, callbacks: JobCal
         if not times:
             continue
         at = torch.tensor(times, dtype=torch.float32, device=job.prior.device)
-        codes = paths.between(job.latent, given[a].code, given[a + 1].code, at, request.path)
+        codes = paths.between(job.latent, given[a].code, given[a + 1].code, at, request.path, job.holds)
         poses = paths.poses_between(given[a].to_scene, given[a + 1].to_scene, np.asarray(times))
         ready += [(a, a + 1, t, code, pose) for t, code, pose in zip(times, codes, poses, strict=True)]
     job.lap("path")

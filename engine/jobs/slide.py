@@ -91,7 +91,7 @@ def run_slide(request: SlideRequest, arrays: JobArrays | None, callbacks: JobCal
                 f"{len(request.values)} values came for {len(found)} directions.",
                 "Ask the job 'directions' which there are.",
             )
-        code = ways.moved(latent, code, found, request.values)
+        code = ways.moved(latent, code, found, request.values, request.class_name)
         lap("move")
     shape = decode(prior, code)
     lap("decode")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -112,7 +113,7 @@ def test_the_plausible_way_is_at_no_place_much_less_likely_than_the_spherical(la
         a = latent.training[2 * k]  # a ball
         b = latent.training[2 * k + 1]  # a plate
         sphere = latent.log_density(paths.spherical(a, b, t))
-        bent = latent.log_density(paths.plausible(latent, a, b, t))
+        bent = latent.log_density(next(paths.plausible(latent, a, b, t)))
         gain.append(float(bent.min() - sphere.min()))
     assert np.mean(gain) > 0 and min(gain) > -0.3
 
@@ -245,6 +246,39 @@ def test_with_a_diffusion_model_the_way_between_classes_leads_along_the_shapes(d
     assert float((radius(way) - 3).abs().max()) < 0.6
     step = way.flatten(1).diff(dim=0).norm(dim=1)
     assert float(step.max()) < 1.3 * float(step.min())
+
+
+def test_with_a_diffusion_model_a_moved_slider_stays_among_the_shapes(diffusing: LatentModel) -> None:
+    here = diffusing.training[64]
+    code = diffusing.expand(here[None])[0]
+    tangent = torch.stack([-here[1], here[0]]) / here.norm()  # straight along it leads out of the ring
+    aside = directions.Direction("Aside", None, tangent.tolist())
+    straight = dataclasses.replace(diffusing, denoiser=None)
+    assert directions.moved(diffusing, code, [aside], (0.0,), "upper") is code
+    for value in (0.9, -0.9):
+        told, plain = (directions.moved(model, code, [aside], (value,), "upper") for model in (diffusing, straight))
+        went = float((diffusing.project(told[None])[0] - here) @ tangent)
+        assert went * value > 0 and 0.5 < abs(went) < 1.3, "it moves where it was sent"
+        off = [abs(float(radius(moved[None])) - 3) for moved in (told, plain)]
+        assert off[0] < 0.6 * off[1]
+    near = [directions.moved(diffusing, code, [aside], (value,), "upper") for value in (0.01, 0.02)]
+    assert float((near[0] - code).norm()) < 0.2 and float((near[1] - near[0]).norm()) < 0.2, "no jump"
+
+
+def test_of_the_plausible_ways_the_one_that_holds_together_is_taken(diffusing: LatentModel) -> None:
+    a, b = diffusing.expand(diffusing.training[[20, 148]])
+    t = torch.linspace(0, 1, 5)
+    ways = [paths.between(diffusing, a, b, t, "plausible", lambda _code, h=h: h) for h in (1.0, 0.0)]
+    assert torch.equal(ways[0], paths.between(diffusing, a, b, t, "plausible")), "the first one is good enough"
+    asked: list[torch.Tensor] = []
+
+    def second_only(code: torch.Tensor) -> float:
+        asked.append(code)
+        return 0.5 if len(asked) <= 3 else 0.9
+
+    other = paths.between(diffusing, a, b, t, "plausible", second_only)
+    assert len(asked) == 6 and torch.equal(other[2], asked[4])
+    assert torch.allclose(other[0], a, atol=1e-3) and torch.allclose(other[-1], b, atol=1e-3)
 
 
 def test_pieces_are_drawn_again(latent: LatentModel) -> None:
