@@ -26,6 +26,7 @@ from ..priors.latent import LatentModel, denoise
 from ..priors.prior import Prior
 from ..training.library import user_cache_folder
 from .codes import latent_of
+from .paths import TIDY_LEVEL, TIDY_STEPS
 from .sampling import generator_for
 
 log = logging.getLogger(__name__)
@@ -252,9 +253,9 @@ def place_along(latent: LatentModel, class_name: str, found: list[Direction], co
     return values
 
 
-TIDY_LEVEL, TIDY_STEPS, STRETCH = 1.0, 5, 1.2
-"""Noise level from which a moved shape is denoised, the steps of that, and how much further it is moved before: what
-the denoising takes back in the mean. Measured on chairs (docs/generation.md)."""
+STRETCH = 1.2
+"""How much further a shape is moved before it is denoised, which takes some of it back. Measured on chairs
+(docs/generation.md)."""
 
 
 def moved(

@@ -18,8 +18,8 @@ from .sampling import WHOLE
 _NODES = 17
 _STEPS = 80
 _FLOW_STEPS = 40
-TIDY_LEVELS, TIDY_STEPS = (1.0, 1.5), 5
-"""Noise levels from which the steps of a spherical way are denoised, and the steps of that."""
+TIDY_LEVEL, TIDY_STEPS = 1.0, 5
+"""Noise level from which the steps of a spherical way are denoised, and the steps of that."""
 
 
 def spherical(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
@@ -41,20 +41,21 @@ def spherical(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
 def plausible(latent: LatentModel, a: Tensor, b: Tensor, t: Tensor) -> Iterator[Tensor]:
     """(K,), (K,), (T,) -> ways (T, K) in even steps, the best guess first.
 
-    With a diffusion model: within a class the spherical way, each step of it carried to a shape of the class, then the
-    way through noise; between classes the other way round. Without: the spherical way, bent by the mixture.
+    With a diffusion model: within a class the spherical way, then that through noise; between classes first the way
+    through noise; last the spherical one carried to shapes step by step. Without: the spherical way, bent by the
+    mixture.
     """
     if latent.denoiser is None:
         yield _evenly(_along_density(latent, a, b), t)
         return
     first, second = latent.class_posterior(torch.stack([a, b])).argmax(1).tolist()
-    if first == second:
-        yield _tidied(latent, a, b, t, first, TIDY_LEVELS[0])
-        yield _evenly(_through_noise(latent, a, b), t)
-        yield _tidied(latent, a, b, t, first, TIDY_LEVELS[1])
-    else:
-        yield _evenly(_through_noise(latent, a, b), t)
-        yield _tidied(latent, a, b, t, len(latent.classes), TIDY_LEVELS[1])
+    same = first == second
+    if same:
+        yield spherical(a, b, t)
+    yield _evenly(_through_noise(latent, a, b), t)
+    yield _evenly(_tidied(latent, a, b, first if same else len(latent.classes)), t)
+    if not same:
+        yield spherical(a, b, t)
 
 
 def _evenly(nodes: Tensor, t: Tensor) -> Tensor:
@@ -68,15 +69,14 @@ def _evenly(nodes: Tensor, t: Tensor) -> Tensor:
     return way
 
 
-def _tidied(latent: LatentModel, a: Tensor, b: Tensor, t: Tensor, label: int, level: float) -> Tensor:
-    """(T, K): the spherical way, every step of it taken for a shape with noise of `level` and carried down the
-    probability flow. What that does to the two ends is taken off again."""
+def _tidied(latent: LatentModel, a: Tensor, b: Tensor, label: int) -> Tensor:
+    """(_NODES, K): the spherical way, every node of it taken for a shape with a little noise and carried down the
+    probability flow to one without. What that does to the two ends is taken off again."""
     assert latent.denoiser is not None
-    rows = torch.cat([spherical(a, b, t), a[None], b[None]])
-    labels = torch.full((len(rows),), label, device=a.device)
-    found = denoise(latent.denoiser, rows, labels, TIDY_STEPS, level)
-    way: Tensor = found[:-2] + (1 - t)[:, None] * (a - found[-2]) + t[:, None] * (b - found[-1])
-    return way
+    at = torch.linspace(0, 1, _NODES, device=a.device)
+    labels = torch.full((_NODES,), label, device=a.device)
+    nodes = denoise(latent.denoiser, spherical(a, b, at), labels, TIDY_STEPS, TIDY_LEVEL)
+    return nodes + (1 - at)[:, None] * (a - nodes[0]) + at[:, None] * (b - nodes[-1])
 
 
 @torch.no_grad()
