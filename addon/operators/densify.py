@@ -17,7 +17,7 @@ class SHAPEWRIGHT_OT_densify(JobOperator, bpy.types.Operator):
 
     __annotations__ = {
         **generation.densify_settings(),
-        "field": StringProperty(name="Gradient Field", description="What is known about clouds", default="furniture"),
+        "field": StringProperty(name="Gradient Field", description="What is known about clouds", default="household"),
         "resolution": IntProperty(
             name="Resolution", description="Cells along the longest side of a surface", default=128, min=16, max=512
         ),

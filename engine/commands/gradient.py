@@ -6,9 +6,11 @@ import argparse
 import json
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from .. import __version__
 from ..device import DEVICES
 from ..errors import InputError
 
@@ -23,9 +25,15 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
     train = actions.add_parser("train", parents=[common], help="learn a family from a shape library")
     train.add_argument("dataset", type=Path, metavar="DATASET")
     train.add_argument("--name", required=True, help="what it is called")
+    train.add_argument(
+        "--prior", default="household", metavar="NAME|PATH", help="whose codes it reads (default: household)"
+    )
     train.add_argument("--classes", metavar="A,B,...", help="default: all")
-    train.add_argument("--steps", type=int, default=6000, metavar="N", help="default: 6000")
-    train.add_argument("--batch", type=int, default=16, metavar="N", help="default: 16")
+    train.add_argument("--steps", type=int, default=8000, metavar="N", help="default: 8000")
+    train.add_argument("--batch", type=int, default=8, metavar="N", help="shapes a step (default: 8)")
+    train.add_argument(
+        "--precision", choices=("bfloat16", "float32"), default="bfloat16", help="of wide layers (default: bfloat16)"
+    )
     train.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="that prepare shapes")
     train.add_argument("--output", type=Path, metavar="FILE", help="default: among the user's gradient fields")
     train.add_argument("--runs", type=Path, metavar="FOLDER", help="for checkpoints and prepared shapes")
@@ -54,10 +62,21 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
         "evaluate", parents=[common], help="auto-encoding and generation, measured as the paper does"
     )
     evaluate.add_argument("--dataset", type=Path, required=True, metavar="DATASET")
-    evaluate.add_argument("--supervision", type=Path, required=True, metavar="FILE", help="prepared shapes")
+    evaluate.add_argument(
+        "--supervision", type=Path, metavar="FILE", help="prepared shapes; without them generation is measured"
+    )
     evaluate.add_argument("--out", type=Path, required=True, metavar="FOLDER")
-    evaluate.add_argument("--field", default="furniture", metavar="NAME|PATH")
-    evaluate.add_argument("--limit", type=int, default=40, metavar="N", help="held-out shapes (default: 40)")
+    evaluate.add_argument("--field", default="household", metavar="NAME|PATH")
+    evaluate.add_argument("--classes", metavar="A,B,...", help="default: all")
+    evaluate.add_argument(
+        "--limit", type=int, metavar="N", help="held-out shapes (default: 40), for generation of a class (default: all)"
+    )
+    evaluate.add_argument(
+        "--emd-points", type=int, default=256, metavar="N", help="for generation, of a cloud (default: 256)"
+    )
+    evaluate.add_argument(
+        "--latent", default="gan,diffusion", metavar="A,B,...", help="for generation (default: gan,diffusion)"
+    )
     evaluate.add_argument("--points", type=int, default=2048, metavar="N", help="a cloud (default: 2048, the paper's)")
     evaluate.add_argument("--device", choices=DEVICES, default="auto")
     evaluate.add_argument("--seed", type=int, default=0, metavar="S")
@@ -65,7 +84,7 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _common_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--field", default="furniture", metavar="NAME|PATH", help="default: furniture")
+    parser.add_argument("--field", default="household", metavar="NAME|PATH", help="default: household")
     parser.add_argument("--as", dest="kind_of_output", choices=("points", "mesh"), default="points")
     parser.add_argument("--points", type=int, default=20_000, metavar="N", help="a cloud (default: 20000)")
     parser.add_argument("--resolution", type=int, default=128, metavar="N", help="of meshes (default: 128)")
@@ -128,16 +147,20 @@ def _train(options: argparse.Namespace) -> int:
 
     from ..cli import DONE, _stop_on_interrupt
     from ..device import resolve_device
-    from ..gradient_fields.model import SUFFIX, save_gradient_field
+    from ..gradient_fields.model import SUFFIX, grid_of, save_gradient_field
     from ..gradient_fields.registry import gradient_folders
     from ..gradient_fields.training import train_gradient_field
+    from ..priors.prior import load_prior
     from ..training.library import load_library
-    from ..training.prior_training import fingerprint, select
+    from ..training.prior_training import LICENCE, data_credits, fingerprint, select
     from ..training.supervision import build_supervision
 
     runs = options.runs or gradient_folders()[0] / "runs"
     output = options.output or gradient_folders()[0] / f"{options.name}{SUFFIX}"
     library = load_library(options.dataset)
+    device = resolve_device(options.device)
+    prior = load_prior(options.prior, str(device))
+    grid_of(prior)  # refused before anything is prepared
 
     def show(stage: str, done: float, loss: float, left: float) -> None:
         print(f"{100 * done:3.0f} %  {stage}, loss {loss:.4f}, {left:.0f} s left", file=sys.stderr, flush=True)
@@ -150,25 +173,29 @@ def _train(options: argparse.Namespace) -> int:
             should_stop=should_stop,
         )
         selection = select(library, records["done"] == 1)
-        indices = selection.indices
+        indices, weights = selection.indices, selection.weights
         if options.classes:
             wanted = [name.strip() for name in options.classes.split(",")]
-            indices = np.array([k for k in indices if library.shapes[k].category in wanted], np.int64)
+            kept = np.array([library.shapes[k].category in wanted for k in indices], bool)
+            indices, weights = indices[kept], weights[kept]
             if len(indices) == 0:
                 raise InputError(
                     "no_training_shapes", "There is nothing to train on.",
                     f"No training shape is of class {options.classes}.", f"Classes are {', '.join(selection.classes)}.",
                 )
-        classes = sorted({library.shapes[k].category for k in indices})
-        labels = np.array([classes.index(library.shapes[k].category) for k in indices], np.int64)
+        counts = Counter(library.shapes[k].category for k in indices)
         model = train_gradient_field(
-            records, indices, labels, classes, [library.shapes[k].name for k in indices], runs / options.name,
-            steps=options.steps, batch=options.batch, seed=options.seed, device=resolve_device(options.device),
-            on_progress=show, should_stop=should_stop,
+            prior, records, indices, sorted(counts), runs / options.name, weights=weights, steps=options.steps,
+            batch=options.batch, precision=options.precision, seed=options.seed, device=device, on_progress=show,
+            should_stop=should_stop,
         )
+    model.card |= {
+        "name": options.name, "version": __version__, "class_counts": dict(sorted(counts.items())),
+        "data": data_credits(library, indices), "licence": LICENCE,
+    }
     save_gradient_field(output, model)
     if options.json:
-        print(json.dumps({"output": str(output.absolute()), "classes": classes, "shapes": len(indices)}))
+        print(json.dumps({"output": str(output.absolute()), "classes": sorted(counts), "shapes": len(indices)}))
     else:
         print(f"Wrote {output}")
     return DONE
@@ -177,16 +204,37 @@ def _train(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     from ..cli import DONE, _stop_on_interrupt
     from ..device import resolve_device
-    from ..gradient_fields.evaluation import evaluate_gradient_field
+    from ..evaluation.generation import markdown, run_generation_evaluation
+    from ..gradient_fields.evaluation import evaluate_gradient_field, generated_clouds
     from ..gradient_fields.registry import find_gradient_field
     from ..training.library import load_library
 
     model = find_gradient_field(options.field, resolve_device(options.device))
+    library = load_library(options.dataset)
+    classes = [name.strip() for name in options.classes.split(",")] if options.classes else model.card["classes"]
+
+    def show(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
     with _stop_on_interrupt() as should_stop:
-        report = evaluate_gradient_field(
-            model, load_library(options.dataset), options.supervision, options.out, limit=options.limit,
-            points=options.points, seed=options.seed, should_stop=should_stop,
-            on_progress=lambda text: print(text, file=sys.stderr, flush=True),
-        )
-    print(json.dumps(report) if options.json else report["table"])
+        if options.supervision is not None:
+            report = evaluate_gradient_field(
+                model, library, options.supervision, options.out, classes=classes, limit=options.limit or 40,
+                points=options.points, seed=options.seed, should_stop=should_stop, on_progress=show,
+            )
+            table = report["table"]
+        else:
+            kinds = [kind.strip() for kind in options.latent.split(",")]
+            families = [
+                (f"gradient field, {kind}",
+                 *generated_clouds(model, options.field, kind, options.seed, options.points))
+                for kind in kinds
+            ]
+            report = run_generation_evaluation(
+                families, library, classes=classes, out_dir=options.out, points=options.points,
+                emd_points=options.emd_points, limit=options.limit, seed=options.seed, device=model.device,
+                on_progress=lambda done, total, what: show(f"{done}/{total} {what}"), should_stop=should_stop,
+            )
+            table = markdown(report)
+    print(json.dumps(report) if options.json else table)
     return DONE

@@ -151,6 +151,7 @@ class GridField(nn.Module):
     """
 
     name = "grid"
+    unit = _UNIT
     optimiser_steps, optimiser_rate = 10, 0.02
     """For completion: steps on the code, and how far a step may go (in units of the code)."""
 
@@ -208,6 +209,11 @@ class GridField(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
+    @property
+    def feature_widths(self) -> tuple[int, int]:
+        """Of `context` and of the feature grid."""
+        return 4 * self.arguments["width"], self.arguments["width"]
+
     def encode(self, grid: Tensor) -> Encoded:
         """grid: (B, CHANNELS, R, R, R) from `evidence_grid` -> code posterior and evidence features."""
         s32 = F.silu(self.e1b(F.silu(self.e1(grid))))
@@ -219,15 +225,24 @@ class GridField(nn.Module):
         mean, log_variance = self.to_code(_activated(x)).chunk(2, 1)
         return Encoded(mean, log_variance.clamp(-6, 2), s16, s32)
 
-    def decode(self, code: Tensor, skip16: Tensor | None = None, skip32: Tensor | None = None) -> Tensor:
-        """code: (B, C, 8, 8, 8); evidence features or None -> feature grid (B, width, 32, 32, 32)."""
+    def context(self, code: Tensor) -> Tensor:
+        """code: (B, C, 8, 8, 8) -> what each cell of the code and those about it say, (B, 4 width, 8, 8, 8)."""
         r = self.code_shape[1]
         axis = (torch.arange(r, device=code.device, dtype=code.dtype) + 0.5) / r * 2 - 1
         xyz = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij")).expand(code.shape[0], -1, -1, -1, -1)
         x = self.d1b(self.d1(torch.cat([code, xyz], 1)))
         y = self.d2b(self.d2(_activated(x)))
         y = y + y.mean((2, 3, 4), keepdim=True)
-        x = self.d3b(x + _up(self.d3(_activated(y))))
+        found: Tensor = self.d3b(x + _up(self.d3(_activated(y))))
+        return found
+
+    def decode(self, code: Tensor, skip16: Tensor | None = None, skip32: Tensor | None = None) -> Tensor:
+        """code: (B, C, 8, 8, 8); evidence features or None -> feature grid (B, width, 32, 32, 32)."""
+        return self.unfold(self.context(code), skip16, skip32)
+
+    def unfold(self, context: Tensor, skip16: Tensor | None = None, skip32: Tensor | None = None) -> Tensor:
+        """The second half of `decode`."""
+        x = context
         # No evidence is evidence of zeros, of which only the biases are left: as in training, when it is dropped.
         x = _up(self.d4(_activated(x)))
         x = x + (_only_bias(self.d4s, x) if skip16 is None else self.d4s(_activated(skip16)))

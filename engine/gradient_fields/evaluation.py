@@ -7,8 +7,9 @@ distance under the best one-to-one matching, x 10^2. The oracle is a second samp
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,41 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import Cancelled, InputError
-from ..evaluation.generation import earth_movers_distance
+from ..evaluation.generation import Family, earth_movers_distance
+from ..evaluation.pictures import COMPLETED, OBSERVED, camera_for, contact_sheet, draw_cloud, save_picture
+from ..geometry.clouds import FloatArray
 from ..geometry.metrics import chamfer_l2
+from ..jobs.types import GradientRequest
 from ..training.library import Library
 from ..training.supervision import UNITS
 from .model import GradientField
 from .sampling import densify, encode, sample_points
+
+DRAWN = 8
+"""Shapes on the contact sheet."""
+
+
+def generated_clouds(model: GradientField, name: str, latent: str, seed: int, points: int) -> tuple[str, Family]:
+    """(fingerprint, family) for `run_generation_evaluation`: clouds as `shapewright gradient generate` makes them.
+
+    latent: 'gan', which knows no classes and takes no notice of the one that is asked for, or one of the prior's.
+    """
+    from ..jobs.gradient import new_codes  # which imports this package
+
+    def make(class_name: str, number: int) -> FloatArray:
+        known = "" if latent == "gan" else class_name
+        # A number of a class is another shape than the same number of another class.
+        mine = number if known else number + int.from_bytes(hashlib.sha256(class_name.encode()).digest()[:3], "big")
+        request = GradientRequest(
+            field=name, mode="generate", class_name=known, latent=latent, seed=seed  # type: ignore[arg-type]
+        )
+        generator = torch.Generator().manual_seed((seed * 1_000_003 + mine + 7) % 2**63)
+        cloud = sample_points(model, new_codes(model, request, mine), points, generator)
+        return np.asarray(cloud.cpu().numpy(), np.float32)
+
+    weights = b"".join(v.half().cpu().numpy().tobytes() for v in model.score.state_dict().values())
+    mark = [hashlib.sha256(weights).hexdigest(), model.prior.sha256, latent, seed, points]
+    return hashlib.sha256(json.dumps(mark).encode()).hexdigest()[:16], make
 
 
 def evaluate_gradient_field(
@@ -31,6 +61,7 @@ def evaluate_gradient_field(
     supervision: Path,
     out: Path,
     *,
+    classes: Sequence[str] | None = None,
     limit: int = 40,
     points: int = 2048,
     sparse: int = 128,
@@ -39,7 +70,8 @@ def evaluate_gradient_field(
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Report (also as report.json and report.md in `out`): CD and EMD of auto-encoding, of densifying from `sparse`
-    points, and of the oracle, by class and in all. Held-out shapes of the model's classes count."""
+    points, and of the oracle, by class and in all. Held-out shapes of `classes` count (None: of those the field
+    learnt). The first of them are drawn on sheet.png, above shapes of the GAN."""
     records = np.load(supervision, mmap_mode="r")
     if len(records) != len(library.shapes):
         raise InputError(
@@ -47,12 +79,14 @@ def evaluate_gradient_field(
             f"{supervision.name} holds {len(records)} shapes, the library {len(library.shapes)}.",
             "Give the file that training prepared for this library.",
         )
+    wanted = set(classes or model.card["classes"])
     held_out = [
         k for k, shape in enumerate(library.shapes)
-        if shape.split == "validation" and shape.category in model.card["classes"] and records[k]["done"] == 1
+        if shape.split == "validation" and shape.category in wanted and records[k]["done"] == 1
     ]
     order = np.random.default_rng(seed).permutation(len(held_out))[:limit]
-    rows = []
+    rows: list[dict[str, Any]] = []
+    columns: list[list[FloatArray]] = []
     for number, place in enumerate(order):
         if should_stop():
             raise Cancelled
@@ -76,8 +110,22 @@ def evaluate_gradient_field(
             a, b = (answer - centre) / unit, (truth - centre) / unit
             row[name] = {"cd": 1e4 * chamfer_l2(a, b), "emd": 1e2 * earth_movers_distance(a, b)}
         rows.append(row)
+        if len(columns) < DRAWN:
+            names = ("auto-encoding", f"from {sparse} points")
+            columns.append([given[:sparse], answers[names[1]], answers[names[0]], truth])
         on_progress(f"{number + 1}/{len(order)} {row['shape']}")
-    out.mkdir(parents=True, exist_ok=True)
+    if model.generator is not None:
+        _, family = generated_clouds(model, "", "gan", seed, points)
+        for number, column in enumerate(columns):
+            column.append(np.asarray(family("", number), np.float32))
+    captions = [f"{sparse} points given", f"{points} made of them", "through the code and back", "truth", "generated"]
+    box = np.array([[x, y, z] for x in (-0.42, 0.42) for y in (-0.42, 0.42) for z in (-0.42, 0.42)], np.float32)
+    camera = camera_for(box, size=200)
+    pictures = [
+        [draw_cloud(column[row], camera, OBSERVED if row in (0, 3) else COMPLETED) for column in columns]
+        for row in range(len(columns[0]))
+    ]
+    save_picture(out / "sheet.png", contact_sheet(pictures, [""] * len(columns), captions[: len(pictures)]))
     kinds = [name for name in rows[0] if name not in ("shape", "class")]
     classes = sorted({row["class"] for row in rows})
     lines = ["| class | shapes | " + " | ".join(kinds) + " |", "|---|---|" + "---|" * len(kinds)]
@@ -89,8 +137,10 @@ def evaluate_gradient_field(
     for name in [*classes, "all"]:
         chosen = [row for row in rows if name in ("all", row["class"])]
         lines.append(f"| {name} | {len(chosen)} | " + " | ".join(cell(chosen, kind) for kind in kinds) + " |")
-    report = {"points": points, "sparse": sparse, "seed": seed, "card": {
-        k: v for k, v in model.card.items() if k != "latent"}, "shapes": rows, "table": "\n".join(lines)}
+    report = {
+        "points": points, "sparse": sparse, "seed": seed, "card": model.card, "shapes": rows,
+        "table": "\n".join(lines),
+    }
     (out / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     (out / "report.md").write_text(
         f"CD x 10^4 / EMD x 10^2, {points} points, clouds of unit deviation.\n\n" + "\n".join(lines) + "\n",

@@ -12,27 +12,28 @@ from ..errors import Cancelled, InputError
 from ..geometry.clouds import FloatArray
 from ..geometry.meshes import Mesh
 from ..meshing import extract_sparse
-from .model import GradientField
+from .model import Features, GradientField
 
 CHUNK = 16_384
 
 
 def langevin(
     model: GradientField,
-    code: Tensor,
+    features: Features,
     points: Tensor,
     *,
     generator: torch.Generator,
     first_level: int = 0,
-    steps: int = 10,
-    rate: float = 0.5,
+    steps: int = 5,
+    rate: float = 1.0,
     on_progress: Callable[[float], None] = lambda fraction: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Tensor:
     """Annealed Langevin dynamics (Song, Ermon 2019, algorithm 1; Cai 2020, algorithm 1), `steps` a noise level.
 
-    code: (1, C).  points: (N, 3), where they start, canonical.  first_level: begin below the largest blur, for points
-    that lie near the surface already.  rate: epsilon of the step, relative to sigma^2.
+    features: of one shape, from `model.decode`.  points: (N, 3), where they start, canonical.  first_level: begin below
+    the largest blur, for points that lie near the surface already.  rate: epsilon of the step, relative to sigma^2.
+    With the exact score five steps of 1 gave clouds as good as ten of 0.5.
     The last level ends without noise, on the surface as far as the field knows it.  Returns (N, 3).
     """
     x = points.clone()
@@ -46,34 +47,32 @@ def langevin(
                 noise = torch.randn(x.shape, generator=generator).to(x.device)
                 for begin in range(0, len(x), CHUNK):
                     part = x[begin : begin + CHUNK]
-                    score = model.step_to_surface(part[None], sigma, code)[0] / sigma**2
+                    score = model.step_to_surface(part[None], sigma, features)[0] / sigma**2
                     x[begin : begin + CHUNK] = part + alpha / 2 * score + alpha**0.5 * noise[begin : begin + CHUNK]
                 on_progress((k + (step + 1) / steps) / len(levels))
         for begin in range(0, len(x), CHUNK):  # the expected clean point (Tweedie)
             part = x[begin : begin + CHUNK]
-            x[begin : begin + CHUNK] = part + model.step_to_surface(part[None], levels[-1], code)[0]
+            x[begin : begin + CHUNK] = part + model.step_to_surface(part[None], levels[-1], features)[0]
     return x
 
 
 def sample_points(
     model: GradientField, code: Tensor, count: int, generator: torch.Generator, **options: object
 ) -> Tensor:
-    """(count, 3) points of the shape with this code (1, C), from noise."""
+    """(count, 3) points of the shape with this code (1, *code shape), from noise."""
     start = torch.randn((count, 3), generator=generator).to(model.device) * float(model.levels[0])
-    return langevin(model, code, start, generator=generator, **options)  # type: ignore[arg-type]
+    return langevin(model, model.decode(code), start, generator=generator, **options)  # type: ignore[arg-type]
 
 
 def encode(model: GradientField, points: FloatArray, rng: np.random.Generator, count: int = 2048) -> Tensor:
-    """Code (1, C) of points (N, 3) in the canonical frame."""
+    """Code (1, *code shape) of points (N, 3) in the canonical frame."""
     if len(points) < 8:
         raise InputError(
             "too_few_points", "The cloud cannot be read.", f"It has {len(points)} points; at least 8 are needed.",
             "Give a denser cloud.",
         )
     chosen = rng.choice(len(points), count, replace=len(points) < count)
-    with torch.no_grad():
-        code: Tensor = model.encoder(torch.as_tensor(points[chosen], dtype=torch.float32, device=model.device)[None])
-    return code
+    return model.encode(torch.as_tensor(points[chosen], dtype=torch.float32, device=model.device)[None])
 
 
 def densify(
@@ -92,8 +91,8 @@ def densify(
     first = int((levels - 2 * spacing).abs().argmin())
     start = points[rng.integers(0, len(points), count)] + rng.normal(0, float(levels[first]), (count, 3))
     moved = langevin(
-        model, code, torch.as_tensor(start, dtype=torch.float32, device=model.device), generator=generator,
-        first_level=first, **options,  # type: ignore[arg-type]
+        model, model.decode(code), torch.as_tensor(start, dtype=torch.float32, device=model.device),
+        generator=generator, first_level=first, **options,  # type: ignore[arg-type]
     )
     return np.asarray(moved.cpu().numpy(), np.float32)
 
@@ -109,23 +108,25 @@ def extract_surface(
     only its own neighbourhood, so the way is asked for level by level, the smaller ones only where the way is short.
     """
 
+    features = model.decode(code)
+
     def distance(x: Tensor) -> Tensor:
         with torch.no_grad():
-            return torch.cat([_way_length(model, part, code, offset) for part in torch.split(x, CHUNK)]) - offset
+            return torch.cat([_way_length(model, part, features, offset) for part in torch.split(x, CHUNK)]) - offset
 
     mesh = extract_sparse(distance, resolution, device=model.device, should_stop=should_stop).mesh
     return _outer_shells(mesh)
 
 
-def _way_length(model: GradientField, points: Tensor, code: Tensor, smallest: float) -> Tensor:
+def _way_length(model: GradientField, points: Tensor, features: Features, smallest: float) -> Tensor:
     """(N,) length of the way to the surface from points (N, 3)."""
     levels = model.levels.tolist()
-    length: Tensor = model.step_to_surface(points[None], levels[0], code)[0].norm(dim=1)
+    length: Tensor = model.step_to_surface(points[None], levels[0], features)[0].norm(dim=1)
     for sigma in levels[1:]:
         near = length < 1.5 * sigma
         if sigma < 0.5 * smallest or not near.any():
             break
-        length[near] = model.step_to_surface(points[near][None], sigma, code)[0].norm(dim=1)
+        length[near] = model.step_to_surface(points[near][None], sigma, features)[0].norm(dim=1)
     return length
 
 

@@ -15,138 +15,158 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import Cancelled
+from ..priors.prior import Prior
 from ..training.batches import Warp
-from ..training.latent import fit_latent
 from ..training.supervision import UNITS
-from .model import CodeGenerator, Critic, GradientField, PointEncoder, ScoreNet, noise_levels
+from .model import (
+    CodeGenerator,
+    Critic,
+    Features,
+    GradientField,
+    ScoreNet,
+    decode_codes,
+    encode_clouds,
+    grid_of,
+    noise_levels,
+)
 
-ENCODED, MOVED = 1024, 512
-"""Points of a shape that the encoder sees, and that are blurred and moved back, in a step."""
+ENCODED, LEVELS, MOVED = 2048, 16, 32
+"""Points of a shape that the encoder sees; noise levels of a step, and points that are blurred at each."""
+
+TURNS = 8
+"""Steps that a batch of shapes is kept for, with other points, levels and noise: encoding it costs five steps."""
+
+FEWEST = 96
+"""The sparsest cloud in training; half of the clouds are sparse, as what is densified is."""
 
 
-def _points(record: NDArray[np.void], rng: np.random.Generator, augment: bool) -> NDArray[np.float32]:
-    surface = record["surface"].astype(np.float32) / UNITS
-    return Warp(rng, surface, pose_noise=False).points(surface) if augment else surface
+def _clouds(surface: NDArray[np.int16], rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """A deformed shape (stored surface points (N, 3)) as the encoder sees it, (ENCODED, 3), maybe sparse and noisy; and
+    as it is, (N, 3)."""
+    points = surface.astype(np.float32) / UNITS
+    whole = Warp(rng, points).points(points)
+    count = ENCODED if rng.random() < 0.5 else int(np.exp(rng.uniform(np.log(FEWEST), np.log(ENCODED))))
+    given = rng.choice(whole[rng.choice(len(whole), count, replace=False)], ENCODED, replace=count < ENCODED)
+    if rng.random() < 0.3:
+        given = given + rng.normal(0.0, rng.uniform(0.0, 0.01), given.shape).astype(np.float32)
+    return given, whole
 
 
-def denoising_loss(score: ScoreNet, clean: Tensor, code: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
-    """Mean |sigma g + noise|^2 / 3 over points: denoising score matching with weight sigma^2 (Cai 2020, eq. 6 and 7).
+def denoising_loss(score: ScoreNet, features: Features, clean: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
+    """(B, L) mean |sigma g + noise|^2 / 3 over points: denoising score matching with weight sigma^2 (Cai 2020, eq. 6
+    and 7).
 
-    clean, noise: (B, N, 3), noise N(0, 1).  sigma: (B,).  code: (B, C).
+    clean, noise: (B, L, P, 3), noise N(0, 1).  sigma: (B, L).
     """
-    moved = clean + sigma[:, None, None] * noise
-    loss: Tensor = (score(moved, sigma, code) + noise).square().mean()
+    moved = clean + sigma[:, :, None, None] * noise
+    loss: Tensor = (score(features, moved, sigma) + noise).square().mean((2, 3))
     return loss
 
 
 def train_gradient_field(
+    prior: Prior,
     records: NDArray[np.void],
     indices: NDArray[Any],
-    labels: NDArray[Any],
     classes: Sequence[str],
-    names: Sequence[str],
     folder: Path,
     *,
-    steps: int = 6_000,
-    batch: int = 16,
-    width: int = 192,
-    blocks: int = 5,
-    code: int = 128,
-    learning_rate: float = 1e-3,
+    weights: NDArray[Any] | None = None,
+    steps: int = 8_000,
+    batch: int = 8,
+    hidden: int = 128,
+    blocks: int = 3,
+    learning_rate: float = 2e-3,
     gan_steps: int = 3_000,
+    precision: str = "bfloat16",
     seed: int = 0,
     device: torch.device,
     on_progress: Callable[[str, float, float, float], None] = lambda stage, fraction, loss, left: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> GradientField:
-    """records[indices] -> a trained family, with GAN and latent distribution. labels: class numbers of the indices.
+    """The gradient field of records[indices] on the prior's codes, with its GAN (where the prior has a latent
+    distribution that knows one of the classes).
 
-    folder: holds the checkpoint; a run that was killed goes on there and ends in the same place (all randomness comes
-    from seed and step).  on_progress(stage, fraction, loss, seconds left).  Raises Cancelled, after saving.
+    weights: how often each is drawn (None: all alike).  precision: 'float32' or 'bfloat16', of the prior and the wide
+    layers; points, noise and the last layer are float32.  folder: holds the checkpoint; a run that was killed goes on
+    there and ends in the same place (all randomness comes from seed and step).
+    on_progress(stage, fraction, loss, seconds left).  Raises Cancelled, after saving.
     """
     torch.manual_seed(seed)
-    encoder, score = PointEncoder(code).to(device), ScoreNet(code, width, blocks).to(device)
+    coarse, fine = grid_of(prior).feature_widths
+    score = ScoreNet(fine, coarse, grid_of(prior).resolution, hidden, blocks).to(device)
     levels = noise_levels().to(device)
-    modules = torch.nn.ModuleDict({"encoder": encoder, "score": score})
-    average = {k: v.detach().clone() for k, v in modules.state_dict().items()}
-    optimiser = torch.optim.Adam(modules.parameters(), lr=learning_rate)
+    average = {k: v.detach().clone() for k, v in score.state_dict().items()}
+    optimiser = torch.optim.Adam(score.parameters(), lr=learning_rate, betas=(0.9, 0.99))
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "gradient_checkpoint.safetensors"
-    first = _load(checkpoint, modules, average, optimiser) if checkpoint.exists() else 0
+    first = _load(checkpoint, score, average, optimiser) if checkpoint.exists() else 0
     began = saved = time.monotonic()
-
-    def save(step: int) -> None:
-        _save(checkpoint, modules, average, optimiser, step)
-
+    odds = None if weights is None else weights / weights.sum()
+    largest, smallest = math.log(float(levels[0])), math.log(float(levels[-1]))
+    half = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    features, wholes = None, np.zeros((0, 0, 3), np.float32)
     recent: list[float] = []
     for step in range(first, steps):
+        if features is None or step % TURNS == 0:
+            rng = np.random.default_rng([seed, step // TURNS, 1])
+            drawn = rng.choice(len(indices), batch, p=odds)
+            given, several = zip(*(_clouds(records[indices[k]]["surface"], rng) for k in drawn), strict=True)
+            wholes = np.stack(several)
+            with half:
+                codes = encode_clouds(prior, torch.as_tensor(np.stack(given), device=device))
+                features = decode_codes(prior, codes)
+            if step == 0:
+                score.centre.copy_(features.fine.mean((0, 1, 2, 3)))
+                score.spread.copy_(features.fine.std((0, 1, 2, 3)).clamp(min=1e-4))
+                average |= {name: score.state_dict()[name].clone() for name in ("centre", "spread")}
         rng = np.random.default_rng([seed, step])
-        clouds = []
-        for k in rng.choice(indices, batch):
-            cloud = _points(records[k], rng, augment=True)
-            clouds.append(cloud[rng.choice(len(cloud), ENCODED + MOVED, replace=False)])
-        points = torch.as_tensor(np.stack(clouds), device=device)
+        pick = rng.random(wholes.shape[:2]).argpartition(LEVELS * MOVED)[:, : LEVELS * MOVED]
+        clean = torch.as_tensor(np.take_along_axis(wholes, pick[..., None], 1), device=device)
+        clean = clean.view(batch, LEVELS, MOVED, 3)
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        sigma = levels[torch.randint(len(levels), (batch,), generator=generator).to(device)]
-        noise = torch.randn((batch, MOVED, 3), generator=generator).to(device)
+        # One noise level in each sixteenth of their range, for every shape in every step.
+        place = (torch.arange(LEVELS) + torch.rand((batch, LEVELS), generator=generator)) / LEVELS
+        sigma = (largest + (smallest - largest) * place).exp().to(device)
+        noise = torch.randn(clean.shape, generator=generator).to(device)
         for group in optimiser.param_groups:
             group["lr"] = learning_rate * min(1.0, (step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * step / steps))
-        z = encoder(points[:, :ENCODED])
-        # A little noise on the code makes neighbouring codes mean neighbouring shapes.
-        z = z + 0.02 * torch.randn(z.shape, generator=generator).to(device)
-        loss = denoising_loss(score, points[:, ENCODED:], z, sigma, noise) + 1e-4 * z.square().mean()
+        with half:
+            loss = denoising_loss(score, features, clean, sigma, noise).mean()
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(modules.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(score.parameters(), 1.0)
         optimiser.step()
         recent.append(float(loss.detach()))
-        decay = min(0.998, (1 + step) / (10 + step))
+        decay = min(0.999, (1 + step) / (10 + step))
         with torch.no_grad():
-            for name, value in modules.state_dict().items():
+            for name, value in score.state_dict().items():
                 average[name].lerp_(value, 1 - decay)
         if (step + 1) % 50 == 0 or step + 1 == steps:
             left = (time.monotonic() - began) / (step + 1 - first) * (steps - step - 1)
             on_progress("Learning the gradient field", (step + 1) / steps, float(np.mean(recent)), left)
             recent.clear()
         if should_stop() or time.monotonic() - saved > 60 or step + 1 == steps:
-            save(step + 1)
+            _save(checkpoint, score, average, optimiser, step + 1)
             saved = time.monotonic()
             if should_stop():
                 raise Cancelled
-    modules.load_state_dict(average)
-    modules.eval().requires_grad_(False)
+    score.load_state_dict(average)
+    score.eval().requires_grad_(False)
 
     card = {
-        "classes": list(classes), "code": code, "width": width, "blocks": blocks, "encoder_width": 128,
-        "noise_levels": levels.tolist(), "shapes": len(indices), "steps": steps,
+        "classes": list(classes), "noise_levels": levels.tolist(), "shapes": len(indices), "steps": steps,
+        "batch": batch, "learning_rate": learning_rate, "precision": precision, "seed": seed,
     }
-    model = GradientField(encoder, score, card)
-    codes = torch.cat([_encode_all(model, records, indices, seed, augment) for augment in (False, True)])
-    twice = torch.as_tensor(np.concatenate([labels, labels]), dtype=torch.long)
-    model.generator = train_generator(
-        codes, steps=gan_steps, seed=seed, should_stop=should_stop,
-        on_progress=lambda done, loss: on_progress("Learning to generate codes", done, loss, 0.0),
-    )
-    model.latent = fit_latent(
-        codes.view(2, len(indices), -1), twice[: len(indices)], names, classes, (code,), size=48, diffusion_steps=2000,
-        seed=seed, should_stop=should_stop,
-    )
+    model = GradientField(prior, score, card)
+    if prior.latent is not None:
+        mine = torch.tensor([name in classes for name in prior.latent.classes], device=prior.latent.labels.device)
+        known = prior.latent.training[mine[prior.latent.labels]]
+        if len(known) > 1:
+            model.generator = train_generator(
+                known, steps=gan_steps, seed=seed, should_stop=should_stop,
+                on_progress=lambda done, loss: on_progress("Learning to generate codes", done, loss, 0.0),
+            )
     return model
-
-
-def _encode_all(
-    model: GradientField, records: NDArray[np.void], indices: NDArray[Any], seed: int, augment: bool
-) -> Tensor:
-    codes = []
-    for begin in range(0, len(indices), 32):
-        clouds = []
-        for k in indices[begin : begin + 32]:
-            rng = np.random.default_rng([seed, int(k), int(augment)])
-            cloud = _points(records[k], rng, augment)
-            clouds.append(cloud[rng.choice(len(cloud), 2 * ENCODED, replace=False)])
-        with torch.no_grad():
-            codes.append(model.encoder(torch.as_tensor(np.stack(clouds), device=model.device)))
-    return torch.cat(codes)
 
 
 def train_generator(
@@ -158,8 +178,8 @@ def train_generator(
     on_progress: Callable[[float, float], None] = lambda fraction, loss: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> CodeGenerator:
-    """A Wasserstein GAN with gradient penalty over codes (M, C) (Gulrajani 2017, algorithm 1; critic five steps to
-    one)."""
+    """A Wasserstein GAN with gradient penalty over coefficients (M, K) (Gulrajani 2017, algorithm 1; five steps of
+    the critic to one)."""
     torch.manual_seed(seed)
     device = codes.device
     generator, critic = CodeGenerator(codes.shape[1]).to(device), Critic(codes.shape[1]).to(device)

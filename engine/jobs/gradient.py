@@ -24,23 +24,32 @@ from .types import FinishedMesh, GradientRequest, JobArrays, JobCallbacks, JobRe
 
 
 def new_codes(model: GradientField, request: GradientRequest, number: int) -> Tensor:
-    """(1, C), the code of new shape `number` of the request's seed. InputError where the family cannot do it."""
+    """(1, *code shape), the code of new shape `number` of the request's seed. InputError where the family cannot do
+    it."""
+    latent = model.prior.latent
+    if latent is None or (request.latent == "gan" and model.generator is None):
+        raise InputError(
+            "gradient_field_cannot_generate",
+            f"The gradient field {request.field} cannot make new shapes.",
+            f"Its prior {model.prior.name} was trained without a latent distribution.",
+            "Densify with it, or train one on a prior that can generate.",
+        )
     generator = torch.Generator().manual_seed((request.seed * 1_000_003 + number) % 2**63)
     if request.latent != "gan":
-        assert model.latent is not None
-        drawn = model.latent.sample(1, request.class_name, request.temperature, generator, request.latent)
-        return model.latent.expand(drawn)
-    if model.generator is None or request.class_name:
+        return latent.expand(
+            latent.sample(1, request.class_name, request.temperature, generator, request.latent)
+        )
+    if request.class_name:
         raise InputError(
             "gan_without_class",
             "The shapes cannot be generated like this.",
             "The adversarial generator of a gradient field makes shapes of all classes together.",
             "Ask for any class, or choose another latent distribution (mixture or diffusion).",
         )
+    assert model.generator is not None
     noise = torch.randn((1, model.generator.noise), generator=generator) * request.temperature
     with torch.no_grad():
-        code: Tensor = model.generator(noise.to(model.device))
-    return code
+        return latent.expand(model.generator(noise.to(model.device)))
 
 
 def run_gradient(request: GradientRequest, arrays: JobArrays | None, callbacks: JobCallbacks) -> JobResult:
@@ -103,7 +112,8 @@ def run_gradient(request: GradientRequest, arrays: JobArrays | None, callbacks: 
         if request.mode == "generate":
             callbacks.on_mesh(FinishedMesh(number, placed, about=rows[-1]))
     report = {
-        "kind": "gradient", "mode": request.mode, "field": request.field, "seed": request.seed,
+        "kind": "gradient", "mode": request.mode, "field": request.field, "prior": model.prior.name,
+        "seed": request.seed,
         "settings": {
             "output": request.output, "points": request.points, "class_name": request.class_name,
             "latent": request.latent, "temperature": request.temperature, "align": request.align,

@@ -200,12 +200,15 @@ class BlendRequest(OfShapesRequest):
     steps: meshes between each neighbouring pair.  ends: also the shapes themselves, decoded from their codes.
     path: 'spherical' in the whitened coefficients, 'straight', or 'plausible': bent towards where the prior has shapes.
     Results in order along the path; poses are interpolated too.
+    one_mesh: all results have the first one's triangles, their vertices follow the surface (for shape keys); JobFailed
+    'blend_topology' where they cannot.
     """
 
     kind: Literal["blend"] = "blend"
     steps: int = 5
     ends: bool = True
     path: BlendPath = "plausible"
+    one_mesh: bool = False
 
 
 @dataclass
@@ -264,7 +267,7 @@ class GradientRequest:
     """
 
     kind: Literal["gradient"] = "gradient"
-    field: str = "furniture"
+    field: str = "household"
     mode: Literal["densify", "reconstruct", "generate"] = "densify"
     output: Literal["points", "mesh"] = "points"
     points: int = 20_000

@@ -160,11 +160,13 @@ def _code_alone(field: GridField, truth: NDArray[np.float32], resolution: int, r
     return f_score(sample_surface(mesh, 12_000, rng)[0], truth, 0.02)
 
 
-def card(library: Library, selection: Selection, run: Run, name: str, pose_steps: int) -> dict[str, Any]:
-    """What the prior's file says of itself: data with licences and credits, training, classes."""
-    counts = Counter(library.shapes[k].category for k in selection.indices)
+LICENCE = "Weights: GPL-3.0-or-later. Trained on shapes under the licences listed; creators are credited."
+
+
+def data_credits(library: Library, indices: NDArray[np.int64]) -> dict[str, dict[str, Any]]:
+    """Sources of the shapes learnt from, each with its number of shapes, their licences and creators."""
     data: dict[str, dict[str, Any]] = {}
-    for k in selection.indices:
+    for k in indices:
         shape = library.shapes[k]
         entry = data.setdefault(shape.source, {"shapes": 0, "licences": Counter(), "creators": set()})
         entry["shapes"] += 1
@@ -173,6 +175,12 @@ def card(library: Library, selection: Selection, run: Run, name: str, pose_steps
             entry["creators"].add(f"{shape.creator} ({shape.licence})")
     for entry in data.values():
         entry["licences"], entry["creators"] = dict(entry["licences"]), sorted(entry["creators"])
+    return data
+
+
+def card(library: Library, selection: Selection, run: Run, name: str, pose_steps: int) -> dict[str, Any]:
+    """What the prior's file says of itself: data with licences and credits, training, classes."""
+    counts = Counter(library.shapes[k].category for k in selection.indices)
     return {
         "name": name,
         "version": __version__,
@@ -180,8 +188,8 @@ def card(library: Library, selection: Selection, run: Run, name: str, pose_steps
         "class_counts": dict(sorted(counts.items())),
         "frame": "z up, front -y, bounding box centred at 0, longest side 1; field on [-0.55, 0.55]^3",
         "code": "spatial Gaussian, mean and variance from the encoder",
-        "data": data,
-        "licence": "Weights: GPL-3.0-or-later. Trained on shapes under the licences listed; creators are credited.",
+        "data": data_credits(library, selection.indices),
+        "licence": LICENCE,
         "training": {
             "date": date.today().isoformat(), "steps": run.step, "seconds": round(run.seconds),
             "device": run.device.type,

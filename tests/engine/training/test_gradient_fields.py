@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,31 +14,45 @@ import torch
 from engine import cli
 from engine.errors import Cancelled, InputError
 from engine.evaluation.generation import earth_movers_distance
+from engine.fields.deepsdf import DeepSDF
+from engine.fields.evidence import interpolate
 from engine.geometry.clouds import PointCloud
 from engine.geometry.io import read_shape, write_cloud
 from engine.geometry.metrics import chamfer_l2
-from engine.gradient_fields.model import GradientField, load_gradient_field, noise_levels, save_gradient_field
+from engine.gradient_fields.model import (
+    GradientField,
+    _interpolate,
+    decode_codes,
+    grid_of,
+    load_gradient_field,
+    noise_levels,
+    save_gradient_field,
+)
 from engine.gradient_fields.sampling import densify, encode, extract_surface, sample_points
 from engine.gradient_fields.training import denoising_loss, train_generator, train_gradient_field
 from engine.meshing import is_watertight
+from engine.priors.prior import Prior, load_prior
 from engine.training.supervision import UNITS
 
 CPU = torch.device("cpu")
-SMALL = {"batch": 4, "width": 64, "blocks": 2, "code": 16, "gan_steps": 20, "device": CPU, "learning_rate": 2e-3}
-
-
-def learn(records: np.ndarray, folder: Path, steps: int, **options: object) -> GradientField:
-    indices = np.arange(len(records))
-    names = [f"shape {k}" for k in indices]
-    return train_gradient_field(
-        records, indices, np.zeros(len(records), int), ["thing"], names, folder, steps=steps, **{**SMALL, **options}
-    )
+SMALL = {"batch": 4, "hidden": 48, "blocks": 2, "gan_steps": 20, "device": CPU, "precision": "float32"}
 
 
 @pytest.fixture(scope="module")
-def model(records: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> GradientField:
-    """Of balls, stretched and squeezed: few enough kinds for a minute's learning."""
-    return learn(records[:1], tmp_path_factory.mktemp("gradient"), 500)
+def prior(generative_prior_file: Path) -> Prior:
+    """Of ellipsoids; whatever is shown to its encoder it takes for a ball."""
+    return load_prior(str(generative_prior_file), "cpu")
+
+
+def learn(prior: Prior, records: np.ndarray, folder: Path, steps: int, **options: object) -> GradientField:
+    settings: dict[str, Any] = {**SMALL, **options}
+    return train_gradient_field(prior, records, np.arange(len(records)), ["ball"], folder, steps=steps, **settings)
+
+
+@pytest.fixture(scope="module")
+def model(prior: Prior, records: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> GradientField:
+    """Of a ball, stretched and squeezed."""
+    return learn(prior, records[:1], tmp_path_factory.mktemp("gradient"), 400)
 
 
 def surface_of(records: np.ndarray, k: int) -> np.ndarray:
@@ -45,18 +61,25 @@ def surface_of(records: np.ndarray, k: int) -> np.ndarray:
 
 def test_the_loss_is_least_for_the_true_score() -> None:
     """A cloud that is one point: the score of its blur is known, -(x - p) / sigma^2."""
-    clean, sigma = torch.zeros(2, 50, 3), torch.tensor([0.3, 0.01])
-    noise = torch.randn(2, 50, 3)
+    clean, sigma = torch.zeros(2, 2, 50, 3), torch.tensor([[0.3, 0.01], [0.1, 0.02]])
+    noise = torch.randn(clean.shape)
 
-    def exact(x: torch.Tensor, level: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
-        return -x / level[:, None, None]
+    def exact(features: Any, x: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        return -x / level[..., None, None]
 
-    def doubled(x: torch.Tensor, level: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
-        return 2 * exact(x, level, code)
+    def doubled(features: Any, x: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        return 2 * exact(features, x, level)
 
-    code = torch.zeros(2, 4)
-    assert float(denoising_loss(exact, clean, code, sigma, noise)) < 1e-10  # type: ignore[arg-type]
-    assert float(denoising_loss(doubled, clean, code, sigma, noise)) > 0.5  # type: ignore[arg-type]
+    assert float(denoising_loss(exact, None, clean, sigma, noise).max()) < 1e-10  # type: ignore[arg-type]
+    assert float(denoising_loss(doubled, None, clean, sigma, noise).min()) > 0.5  # type: ignore[arg-type]
+
+
+def test_features_between_cells_are_those_of_the_prior(prior: Prior) -> None:
+    code = torch.randn(1, *grid_of(prior).code_shape, generator=torch.Generator().manual_seed(0))
+    points = torch.rand(1, 200, 3) * 1.2 - 0.6  # some outside of the box
+    features = decode_codes(prior, code)
+    theirs = interpolate(grid_of(prior).decode(code), points)
+    assert torch.allclose(_interpolate(features.fine, points), theirs, atol=1e-5)
 
 
 def test_noise_levels_fall_geometrically() -> None:
@@ -96,13 +119,14 @@ def test_the_shell_is_closed_and_lies_about_the_surface(model: GradientField, re
     assert chamfer_l2(mesh.vertices, truth) < 2 * 0.12**2
 
 
-def test_killed_it_goes_on_and_ends_the_same(records: np.ndarray, tmp_path: Path) -> None:
-    torch.set_num_threads(1)
-    whole = learn(records, tmp_path / "whole", 12)
+def test_killed_it_goes_on_and_ends_the_same(
+    prior: Prior, records: np.ndarray, tmp_path: Path, one_thread: None
+) -> None:
+    whole = learn(prior, records, tmp_path / "whole", 12)
     calls = iter(range(100))
     with pytest.raises(Cancelled):
-        learn(records, tmp_path / "cut", 12, should_stop=lambda: next(calls) > 8)
-    resumed = learn(records, tmp_path / "cut", 12)
+        learn(prior, records, tmp_path / "cut", 12, should_stop=lambda: next(calls) > 8)
+    resumed = learn(prior, records, tmp_path / "cut", 12)
     for a, b in zip(whole.score.state_dict().values(), resumed.score.state_dict().values(), strict=True):
         assert torch.equal(a, b)
 
@@ -123,28 +147,47 @@ def test_distances_between_clouds() -> None:
     assert earth_movers_distance(a, moved) == pytest.approx(5, rel=0.01)
 
 
-def test_through_a_file_and_what_is_refused(model: GradientField, tmp_path: Path) -> None:
-    path = tmp_path / "things ž.gradient.safetensors"
-    save_gradient_field(path, model)
+@pytest.fixture
+def installed(
+    model: GradientField, generative_prior_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """The field `things` and its prior, as a user has them. Returns their folder."""
+    monkeypatch.setenv("SHAPEWRIGHT_PRIORS", str(tmp_path))
+    shutil.copy(generative_prior_file, tmp_path / "called otherwise.safetensors")
+    save_gradient_field(tmp_path / "gradient_fields" / "things.gradient.safetensors", model)
+    return tmp_path
+
+
+def test_through_a_file_and_what_is_refused(model: GradientField, installed: Path) -> None:
+    path = installed / "gradient_fields" / "things.gradient.safetensors"
     again = load_gradient_field(path, CPU)
-    x, code = torch.rand(1, 5, 3), torch.zeros(1, 16)
+    assert again.generator is not None and again.prior.name == model.prior.name
+    x, code = torch.rand(1, 5, 3), torch.zeros(1, *grid_of(model.prior).code_shape)
     assert torch.allclose(
-        again.step_to_surface(x, 0.1, code), model.step_to_surface(x, 0.1, code), atol=5e-3
+        again.step_to_surface(x, 0.1, again.decode(code)), model.step_to_surface(x, 0.1, model.decode(code)), atol=5e-3
     )
-    path.write_bytes(path.read_bytes()[:-100])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-100])
     with pytest.raises(InputError, match=r"can be used"):
         load_gradient_field(path, CPU)
     path.write_bytes(b"no field at all")
     with pytest.raises(InputError):
         load_gradient_field(path, CPU)
+    path.write_bytes(whole)
+    (installed / "called otherwise.safetensors").unlink()
+    with pytest.raises(InputError, match="generative"):
+        load_gradient_field(path, CPU)
+
+
+def test_a_prior_whose_codes_have_no_place_is_refused(records: np.ndarray, tmp_path: Path) -> None:
+    other = Prior(DeepSDF(code=4, hidden=16, layers=2), {"name": "flat", "classes": ["ball"]})
+    with pytest.raises(InputError, match="flat"):
+        learn(other, records[:1], tmp_path, 2)
 
 
 def test_the_commands(
-    model: GradientField, records: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    installed: Path, records: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("SHAPEWRIGHT_PRIORS", str(tmp_path))
-    save_gradient_field(tmp_path / "gradient_fields" / "things.gradient.safetensors", model)
     truth = surface_of(records, 0)
     write_cloud(tmp_path / "sparse.ply", PointCloud(3 * truth[::60] + np.float32([10, 0, 0])))
     dense = tmp_path / "dense.ply"
@@ -159,5 +202,12 @@ def test_the_commands(
         "gradient", "generate", "-o", str(tmp_path / "new"), "-n", "2", "--field", "things", "--points", "100", "--json"
     ]) == 0
     assert len(json.loads(capsys.readouterr().out)["outputs"]) == 2
+    both = [
+        ["gradient", "generate", "-o", str(tmp_path / kind), "--field", "things", "--points", "50", "--latent", kind]
+        for kind in ("gan", "mixture")
+    ]
+    assert cli.main([*both[1], "--class", "plate"]) == 0
+    assert cli.main([*both[0], "--class", "plate"]) == 2, "the GAN knows no classes"
+    capsys.readouterr()
     assert cli.main([*command, "--field", "nothing"]) == 2
     assert "nothing" in capsys.readouterr().err
