@@ -137,6 +137,13 @@ class Sliders:
                 "The engine was stopped.",
                 "Move the slider again: that starts the engine.",
             )
+        if obj.data.shape_keys is not None:
+            raise EngineProblem(
+                "shape_keys",
+                f"The sliders of '{obj.name}' do not move it.",
+                "It has shape keys, and they would be lost.",
+                "Make a variant of it with strength 0, and move that one's sliders.",
+            )
         if drive.shown is None and not codes.fits_mesh(obj):
             raise EngineProblem(
                 "shape_edited",

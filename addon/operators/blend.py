@@ -66,17 +66,19 @@ class SHAPEWRIGHT_OT_blend(JobOperator, bpy.types.Operator):
             "steps": self.steps,
             "ends": True,
             "path": self.path,
+            **({"one_mesh": True} if self.layout == "KEYS" else {}),
             **self.common_request(context, names),
         }
         width, depth = generation.world_extent(objects)
         step = generation.GAP * width
         place = generation.row(step, (0.0, -generation.GAP * depth, 0.0), columns=max(count, 1))
-        writer = generation.SetWriter(
+        kind = generation.KeysWriter if self.layout == "KEYS" else generation.SetWriter
+        writer = kind(
             f"{names} Blend",
             f"{names} Blend",
             frame,
             generation.in_place if on_timeline else place,
-            context.scene.frame_current if on_timeline else None,
+            None if self.layout == "ROW" else context.scene.frame_current,
             self.hold,
         )
         job = session.Job(f"Blend {names}", request, writer=writer, arrays=arrays, want_previews=False)

@@ -63,7 +63,7 @@ class SHAPEWRIGHT_PT_blend(_Section, bpy.types.Panel):
         column = self.column(self.layout)
         for name in ("steps", "layout", "path"):
             column.prop(settings, name)
-        if settings.layout == "TIMELINE":
+        if settings.layout != "ROW":
             column.prop(settings, "hold")
 
 

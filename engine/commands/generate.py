@@ -68,6 +68,7 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
     _add_folder(blend)
     blend.add_argument("--steps", type=int, default=5, metavar="N", help="between each pair (default: 5)")
     blend.add_argument("--path", choices=("plausible", "spherical", "straight"), default="plausible")
+    blend.add_argument("--one-mesh", action="store_true", help="all with the first one's triangles, for shape keys")
     blend.add_argument("--no-ends", action="store_true", help="only what lies between")
     _add_of_shapes(blend)
     _add_common(blend)
@@ -134,7 +135,7 @@ def _vary(options: argparse.Namespace) -> int:
 
 
 def _blend(options: argparse.Namespace) -> int:
-    settings = _settings(options, "blend", "steps", "path", "input_is", "align", "up")
+    settings = _settings(options, "blend", "steps", "path", "one_mesh", "input_is", "align", "up")
     settings["ends"] = not options.no_ends
     arrays = _shapes(options, options.inputs, settings)
     pairs = len(options.inputs) - 1

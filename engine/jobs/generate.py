@@ -29,6 +29,7 @@ from ..generation.codes import (
     similarity_of,
     surface_points,
 )
+from ..generation.following import check, follow_surface
 from ..generation.variants import keep, kept_part
 from ..geometry.clouds import PointCloud
 from ..geometry.meshes import Mesh
@@ -114,6 +115,12 @@ class _Job:
         code: what the field was decoded from.  place: it is the a-th of b.  measure: more for the row, of the mesh in
         the scene.
         """
+        extracted = self.extract(field, number, place)
+        if extracted is not None:
+            self.hand_out(extracted, code, to_scene, number, row, measure)
+
+    def extract(self, field: Callable[[Tensor], Tensor], number: int, place: tuple[int, int]) -> Mesh | None:
+        """The field's surface in the canonical frame; None, and a note for the report, where it has none."""
         done, total = place
         self.progress("Making shapes", 0.1 + 0.9 * done / total, f"Shape {done + 1} of {total}")
         try:
@@ -126,9 +133,20 @@ class _Job:
                 raise
             log.info("Shape %s has no surface", number)
             self.empty.append(number)
-            return
-        mesh = clean_mesh(extraction.mesh, CRUMBS)
+            return None
         self.evaluations += extraction.evaluations
+        return clean_mesh(extraction.mesh, CRUMBS)
+
+    def hand_out(
+        self,
+        mesh: Mesh,
+        code: Tensor,
+        to_scene: Similarity,
+        number: int,
+        row: dict[str, Any],
+        measure: Callable[[Mesh], dict[str, Any]] = lambda mesh: {},
+    ) -> None:
+        """Put a canonical mesh in its place and hand it out."""
         normals = None if mesh.normals is None else to_scene.apply_to_directions(mesh.normals)
         placed = Mesh(to_scene.apply(mesh.vertices), mesh.faces, normals)
         self.lap("extract")
@@ -402,15 +420,42 @@ def run_blend(request: BlendRequest, arrays: JobArrays | None, callbacks: JobCal
         poses = paths.poses_between(given[a].to_scene, given[a + 1].to_scene, np.asarray(times))
         ready += [(a, a + 1, t, code, pose) for t, code, pose in zip(times, codes, poses, strict=True)]
     job.lap("path")
+    if request.one_mesh:
+        _blend_as_one_mesh(job, ready)
+        ready = []
     for done, (a, b, t, code, pose) in enumerate(ready):
         shape: DecodedShape = decode(job.prior, code)
         job.deliver(shape.signed_distance, code, pose, done, {"from": a, "to": b, "t": t}, (done, len(ready)))
     return job.finish(
         settings={
             "steps": request.steps, "ends": request.ends, "path": request.path, "resolution": request.resolution,
+            "one_mesh": request.one_mesh,
         },
         inputs=_inputs(given, job.latent),
     )
+
+
+def _blend_as_one_mesh(job: _Job, ready: list[tuple[int, int, float, Tensor, Similarity]]) -> None:
+    """Nothing is handed out before every step is known to be good enough."""
+    own: list[Mesh] = []
+    for done, (_, _, _, code, _) in enumerate(ready):
+        mesh = job.extract(decode(job.prior, code).signed_distance, done, (done, 3 * len(ready)))
+        if mesh is None:
+            raise JobFailed(
+                "blend_topology", "These shapes cannot turn into each other with one mesh.",
+                f"Step {done + 1} of {len(ready)} has no surface.", "Blend them in a row or on the timeline.",
+            )  # fmt: skip
+        own.append(mesh)
+    job.progress("Following the surface", 0.4)
+    found = follow_surface(own[0], [code for _, _, _, code, _ in ready], job.prior, job.callbacks.should_stop)
+    followed = [Mesh(vertices, own[0].faces) for vertices in found]
+    apart = []
+    for done, (mesh, fair) in enumerate(zip(followed, own, strict=True)):
+        job.progress("Comparing the steps", 0.7 + 0.2 * done / len(ready))
+        apart.append(check(mesh, fair, done, len(ready), job.request.seed))
+    job.lap("follow")
+    for done, (a, b, t, code, pose) in enumerate(ready):
+        job.hand_out(followed[done], code, pose, done, {"from": a, "to": b, "t": t, "off": apart[done]})
 
 
 def run_arithmetic(request: ArithmeticRequest, arrays: JobArrays | None, callbacks: JobCallbacks) -> JobResult:

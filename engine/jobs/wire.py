@@ -309,6 +309,7 @@ _FIELDS: dict[str, dict[str, Callable[[str, Any], Any]]] = {
         **_OF_SHAPES,
         "steps": _integer(0, 256),
         "ends": _boolean,
+        "one_mesh": _boolean,
         "path": _choice("plausible", "spherical", "straight"),
         **_COMMON,
     },

@@ -292,6 +292,41 @@ def test_a_blend_on_the_timeline_shows_one_shape_at_a_time(chairs):
     assert len({tuple(np.round(obj.location, 5)) for obj in found}) == 1
 
 
+def test_a_blend_as_shape_keys_is_one_object_that_turns_from_shape_to_shape(addon, chairs):
+    select(chairs[0], chairs[2])
+    bpy.context.scene.frame_set(21)
+    before = len(bpy.data.objects)
+    assert bpy.ops.shapewright.blend(steps=3, layout="KEYS", hold=4) == {"FINISHED"}
+    assert len(bpy.data.objects) == before + 1
+    obj = bpy.data.objects["Chair 1 to Chair 3 Blend"]
+    assert json.loads(obj["shapewright_settings"])["one_mesh"] is True
+    assert [key.name for key in obj.data.shape_keys.key_blocks] == ["Basis", "Step 2", "Step 3", "Step 4", "Step 5"]
+
+    def seen(frame: int) -> float:
+        bpy.context.scene.frame_set(frame)
+        shown = obj.evaluated_get(bpy.context.evaluated_depsgraph_get())
+        return round(float(np.ptp([vertex.co.z for vertex in shown.data.vertices])), 3)
+
+    assert [seen(frame) for frame in (1, 21, 25, 29, 33, 37, 99)] == [1, 1, 1.125, 1.25, 1.375, 1.5, 1.5]
+    assert seen(21) < seen(23) < seen(25), "and between the steps too"
+    bpy.context.scene.frame_set(21)
+    np.testing.assert_array_equal(code_of(obj), code_of(chairs[0]))
+    bpy.ops.ed.undo()
+    assert "Chair 1 to Chair 3 Blend" not in bpy.data.objects and len(bpy.data.objects) == before
+
+
+def test_sliders_leave_shape_keys_alone(addon, chairs):
+    select(chairs[0], chairs[2])
+    assert bpy.ops.shapewright.blend(steps=1, layout="KEYS") == {"FINISHED"}
+    obj = bpy.data.objects["Chair 1 to Chair 3 Blend"]
+    activate(obj)
+    assert bpy.ops.shapewright.show_sliders() == {"FINISHED"}
+    obj.shapewright_sliders["Height"].value = 2.5
+    settle(addon)
+    assert addon.session.current().sliders.problem.code == "shape_keys"
+    assert len(obj.data.shape_keys.key_blocks) == 3
+
+
 def test_a_blend_needs_two(chairs):
     with pytest.raises(RuntimeError, match="Select two"):
         bpy.ops.shapewright.blend()

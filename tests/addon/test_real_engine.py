@@ -232,6 +232,13 @@ def test_a_variant_keeps_the_selected_part_a_blend_leads_from_one_to_the_other_a
     for end, original in ((ends[0], first), (ends[2], second)):
         assert tuple(end.dimensions) == pytest.approx(tuple(original.dimensions), abs=0.03)
     activate(first)
+    second.select_set(True)
+    bpy.ops.shapewright.blend(steps=2, layout="KEYS", **asked)
+    keyed = bpy.data.objects["Ball 1 to Ball 2 Blend"]
+    last = np.array([point.co for point in keyed.data.shape_keys.key_blocks[-1].points])
+    assert len(keyed.data.shape_keys.key_blocks) == 4
+    assert tuple(np.ptp(last, axis=0)) == pytest.approx(tuple(second.dimensions), abs=0.03)
+    activate(first)
     before = tuple(first.dimensions)
     assert bpy.ops.shapewright.show_sliders(count=3, device="cpu", resolution=32) == {"FINISHED"}
     assert len(first.shapewright_sliders) == 3

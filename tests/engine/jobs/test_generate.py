@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from engine.cli import main
-from engine.errors import Cancelled, InputError
+from engine.errors import Cancelled, InputError, JobFailed
+from engine.generation.following import check
 from engine.geometry.io import load_input
+from engine.geometry.meshes import Mesh
 from engine.geometry.metrics import distances_to_surface
 from engine.jobs.run import run_job
 from engine.jobs.types import (
@@ -27,7 +30,7 @@ from engine.jobs.types import (
     SlideRequest,
     VaryRequest,
 )
-from engine.meshing import is_watertight
+from engine.meshing import extract_sparse, is_watertight
 
 NO_POINTS = np.zeros((0, 3), np.float32)
 POSE = np.array([[0.0, -2.0, 0.0, 5.0], [2.0, 0.0, 0.0, 0.0], [0.0, 0.0, 2.0, 1.0], [0.0, 0.0, 0.0, 1.0]])
@@ -105,6 +108,37 @@ def test_blends_lead_from_shape_to_shape(generative_prior_file: Path, made: JobR
     assert sizes == sorted(sizes)  # the second shape stands twice as large
     with pytest.raises(InputError, match="at least 2"):
         run_job(BlendRequest(prior=str(generative_prior_file)), as_input(made.codes[0]), JobCallbacks())
+
+
+def test_a_blend_of_one_mesh_follows_the_surface_of_every_step(generative_prior_file: Path, made: JobResult) -> None:
+    results = []
+    for one_mesh in (True, False):
+        arrays = as_input(made.codes[0], np.eye(4))
+        arrays.others = [as_input(made.codes[1], np.eye(4))]
+        request = BlendRequest(prior=str(generative_prior_file), steps=2, resolution=40, one_mesh=one_mesh)
+        results.append(run_job(request, arrays, JobCallbacks()))
+    together, apart = results
+    assert len(together.meshes) == 4 and len({len(mesh.faces) for mesh in apart.meshes}) > 1
+    for mesh, own in zip(together.meshes, apart.meshes, strict=True):
+        assert np.array_equal(mesh.faces, together.meshes[0].faces) and is_watertight(mesh)
+        assert np.percentile(distances_to_surface(own, mesh.vertices), 95) < 0.004
+        assert np.percentile(distances_to_surface(mesh, own.vertices), 95) < 0.01
+    moved = np.abs(together.meshes[-1].vertices - together.meshes[0].vertices).max()
+    assert moved > 0.02, "the shapes differ"
+    assert all(row["off"] < 0.01 for row in together.report["shapes"])
+
+
+def test_one_mesh_is_refused_where_parts_come_or_go() -> None:
+    def balls(*places: float) -> Mesh:
+        centres = torch.tensor([[x, 0.0, 0.0] for x in places])
+        return extract_sparse(lambda x: torch.cdist(x, centres).min(1).values - 0.1, 32).mesh
+
+    one, moved, two = balls(0.2), balls(0.21), balls(-0.2, 0.2)
+    assert check(one, moved, 0, 3) == pytest.approx(0.01, abs=0.003)
+    for given in ((one, two), (two, one)):
+        with pytest.raises(JobFailed, match="timeline") as caught:
+            check(*given, 1, 3)
+        assert caught.value.code == "blend_topology" and "step 2 of 3" in caught.value.why.lower()
 
 
 def test_a_mesh_is_encoded_in_its_own_place(generative_prior_file: Path, made: JobResult) -> None:
