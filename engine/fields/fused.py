@@ -96,7 +96,7 @@ def applies(*tensors: Tensor) -> bool:
 # --- threads ---------------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)
 def _pool(process: int, threads: int) -> ThreadPoolExecutor:
     # `process` in the key: after a fork the parent's threads are not there.
     return ThreadPoolExecutor(threads, thread_name_prefix="fused")

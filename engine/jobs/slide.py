@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..device import describe_device, resolve_device
 from ..errors import Cancelled, InputError
@@ -56,6 +59,19 @@ def run_directions(request: DirectionsRequest, arrays: JobArrays | None, callbac
     return JobResult([], report)
 
 
+@contextlib.contextmanager
+def _half_the_cores() -> Iterator[None]:
+    """Blender draws while a slider's step is computed. On two cores the second thread gains a step 7 %, and takes more
+    than that from the drawing."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // 2))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@_half_the_cores()
 def run_slide(request: SlideRequest, arrays: JobArrays | None, callbacks: JobCallbacks) -> JobResult:
     """The arrays' code moved along its class's directions: mesh and code in its place."""
     if arrays is None or arrays.code is None:
