@@ -156,6 +156,10 @@ def _parser() -> argparse.ArgumentParser:
         help="free: random yaw, scale (0.01 to 100) and place; any: random rotation too",
     )
     evaluate.add_argument("--views", type=_count, default=1, metavar="N", help="scans a shape (default: 1)")
+    evaluate.add_argument(
+        "--hypotheses", type=_count, default=1, metavar="K",
+        help="of completion: answers asked for a scan; the best is judged, their diversity is told (default: 1)",
+    )
     evaluate.add_argument("--noise", type=float, default=0.0, metavar="S", help="of the scans, longest side 1")
     evaluate.add_argument("--limit", type=_count, metavar="N", help="at most so many shapes")
     evaluate.add_argument("--points", type=_count, metavar="N", help="judged a shape (100000; reconstruction: 1000000)")
@@ -495,7 +499,9 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     baselines = names(options.baselines) or []
     device = str(resolve_device(options.device))
-    mark, complete = product(options.prior, options.align, options.resolution, device, options.seed)
+    mark, complete = product(
+        options.prior, options.align, options.resolution, device, options.seed, options.hypotheses
+    )
     others = []
     if options.reference is not None:
         from .evaluation.reference import ReferenceSettings, reference_completer

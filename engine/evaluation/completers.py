@@ -10,29 +10,42 @@ import torch
 
 from .. import __version__
 from ..geometry.clouds import PointCloud
-from ..geometry.meshes import Mesh
 from ..jobs.complete import run_complete
 from ..jobs.types import Align, CompleteRequest, JobArrays, JobCallbacks
 from ..meshing import extract_sparse
 from ..priors.prior import load_prior
-from .completion import Completer
+from .completion import Answer, Completer
 
 
-def product(prior: str, align: Align, resolution: int, device: str, seed: int = 0) -> tuple[str, Completer]:
-    """(fingerprint, completer): Complete Shape as the command line and Blender run it, points and viewpoint given."""
+def product(
+    prior: str, align: Align, resolution: int, device: str, seed: int = 0, hypotheses: int = 1
+) -> tuple[str, Completer]:
+    """(fingerprint, completer): Complete Shape as the command line and Blender run it, points and viewpoint given.
+
+    hypotheses: asked for; the best is judged, and of several their diversity and fidelity are told.
+    """
     loaded = load_prior(prior, device)
 
-    def complete(cloud: PointCloud) -> Mesh:
+    def complete(cloud: PointCloud) -> Answer:
         viewpoint = None
         if cloud.viewpoint is not None:
             x, y, z = (float(c) for c in cloud.viewpoint)
             viewpoint = (x, y, z)
         request = CompleteRequest(
-            prior=prior, align=align, viewpoint=viewpoint, resolution=resolution, seed=seed, device=device
-        )
-        return run_complete(request, JobArrays(cloud.points), JobCallbacks()).meshes[0]
+            prior=prior, align=align, viewpoint=viewpoint, resolution=resolution, seed=seed, device=device,
+            hypotheses=hypotheses,
+        )  # fmt: skip
+        result = run_complete(request, JobArrays(cloud.points), JobCallbacks())
+        figures = {}
+        if hypotheses > 1:
+            diversity = result.report["diversity"]
+            figures = {
+                "tmd": diversity["total_mutual_difference"], "uhd": diversity["unidirectional_hausdorff"],
+                "answers": float(len(result.meshes)),
+            }  # fmt: skip
+        return Answer(result.meshes[0], figures)
 
-    settings = [__version__, loaded.sha256, align, resolution, seed]
+    settings = [__version__, loaded.sha256, align, resolution, seed, *([hypotheses] if hypotheses > 1 else [])]
     return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16], complete
 
 

@@ -43,14 +43,28 @@ from .pictures import CLAY, COMPLETED, Picture, camera_for, contact_sheet, draw_
 
 log = logging.getLogger(__name__)
 
-Completer = Callable[[PointCloud], Mesh]
+
+@dataclass
+class Answer:
+    """The whole surface, in the frame of the points; figures: further columns of its row (of METRICS, raw)."""
+
+    mesh: Mesh
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+Completer = Callable[[PointCloud], "Mesh | Answer"]
 """Partial points (with viewpoint, without normals) -> the whole surface, in the frame of the points."""
 
 Pose = Literal["canonical", "free", "any"]
 
 BASELINES = ("input", "input + mirror", "retrieval", "poisson")
 
-METRICS = ("f_score", "chamfer_l1", "iou", "normal_consistency", "observed", "accuracy", "completeness", "seconds")
+METRICS = (
+    "f_score", "chamfer_l1", "iou", "normal_consistency", "observed", "accuracy", "completeness", "tmd", "uhd",
+    "answers", "seconds",
+)  # fmt: skip
+SEVERAL = ("tmd", "uhd", "answers")
+"""Metrics of completers that give several answers to a scan; the others are of the first."""
 
 LABELS = {
     "f_score": "F-score at 1 %",
@@ -60,6 +74,9 @@ LABELS = {
     "observed": "observed points to answer x1000",
     "accuracy": "accuracy x10",
     "completeness": "completeness x10",
+    "tmd": "total mutual difference x100",
+    "uhd": "unidirectional Hausdorff x100",
+    "answers": "answers that differ",
     "seconds": "seconds",
 }
 
@@ -112,7 +129,7 @@ class _Judgement:
     """What a worker is asked: answers of the completers (None: it failed) and baselines to compute itself."""
 
     item: _Item
-    answers: dict[str, tuple[Mesh | None, float, str]]
+    answers: dict[str, tuple[Answer | None, float, str]]
     baselines: list[str]
     pictures: list[str]
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -275,11 +292,12 @@ class _Judge:
             started = time.perf_counter()
             answer = self._baseline(method, observed)
             judgement.rows[method] = truth.row(answer, observed, time.perf_counter() - started)
-        for method, (mesh, seconds, _) in judgement.answers.items():
-            judgement.rows[method] = truth.row(mesh, observed, seconds)
+        for method, (given, seconds, _) in judgement.answers.items():
+            row = truth.row(None if given is None else given.mesh, observed, seconds)
+            judgement.rows[method] = row if given is None else row | given.figures
         for method in judgement.pictures:
-            mesh, _, fingerprint = judgement.answers[method]
-            strip = draw_row(observed, mesh, truth.mesh)
+            given, _, fingerprint = judgement.answers[method]
+            strip = draw_row(observed, None if given is None else given.mesh, truth.mesh)
             save_picture(self.picture_path(item, method, fingerprint), np.concatenate(strip, axis=1))
         judgement.answers = {}
         return judgement
@@ -405,16 +423,18 @@ def poisson(observed: PointCloud, depth: int = 8) -> Mesh | None:
     return Mesh(result.vertex_matrix().astype(np.float32), result.face_matrix().astype(np.int32))
 
 
-def _answer(complete: Completer, cloud: PointCloud, back: Similarity) -> tuple[Mesh | None, float]:
+def _answer(complete: Completer, cloud: PointCloud, back: Similarity) -> tuple[Answer | None, float]:
     started = time.perf_counter()
     try:
-        mesh = complete(PointCloud(cloud.points.copy(), None, cloud.viewpoint))
+        given = complete(PointCloud(cloud.points.copy(), None, cloud.viewpoint))
     except EngineError as error:
         log.warning("a completion failed: %s", error)
         return None, time.perf_counter() - started
     seconds = time.perf_counter() - started
+    answer = given if isinstance(given, Answer) else Answer(given)
+    mesh = answer.mesh
     normals = None if mesh.normals is None else back.apply_to_directions(mesh.normals)
-    return Mesh(back.apply(mesh.vertices), mesh.faces, normals), seconds
+    return Answer(Mesh(back.apply(mesh.vertices), mesh.faces, normals), answer.figures), seconds
 
 
 def _winding(mesh: Mesh, points: FloatArray) -> NDArray[np.float64]:
@@ -528,7 +548,7 @@ def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """{metric: {mean, median, n}} over the rows where it applies, and how many failed."""
     summary: dict[str, Any] = {"scans": len(rows), "failed": sum(bool(row["failed"]) for row in rows)}
     for metric in METRICS:
-        values = [row[metric] for row in rows if row[metric] is not None]
+        values = [row[metric] for row in rows if row.get(metric) is not None]
         if values:
             summary[metric] = {"mean": float(np.mean(values)), "median": float(np.median(values)), "n": len(values)}
     return summary
@@ -564,7 +584,7 @@ def _report(
     }
 
 
-_SCALES = {"chamfer_l1": 10.0, "accuracy": 10.0, "completeness": 10.0, "observed": 1000.0}
+_SCALES = {"chamfer_l1": 10.0, "accuracy": 10.0, "completeness": 10.0, "observed": 1000.0, "tmd": 100.0, "uhd": 100.0}
 
 
 def _figure(summary: dict[str, Any], metric: str, kind: str) -> str:
@@ -584,9 +604,10 @@ def markdown(report: dict[str, Any]) -> str:
         "",
     ]
     for group in ("chairs and tables", "all"):
-        columns = METRICS
-        if not any(group in entry for entry in report["methods"].values()):
+        summaries = [entry[group] for entry in report["methods"].values() if group in entry]
+        if not summaries:
             continue
+        columns = [c for c in METRICS if c not in SEVERAL or any(c in summary for summary in summaries)]
         lines += [f"**{group.capitalize()}**", "", "| method | " + " | ".join(LABELS[c] for c in columns) + " |"]
         lines += ["|---" * (len(columns) + 1) + "|"]
         for method, entry in report["methods"].items():

@@ -40,7 +40,8 @@ HUBER, FAR = 0.002, 0.05
 POSE_WEIGHT, POSE_RATE = 1e-4, 0.05
 """What holds the pose where it was found, and Adam's step for it; in units of _POSE_SCALES."""
 DENSE_NUMBERS, CG_STEPS = 1024, 6
-NEWTON_STEPS = {"grid": 2, "deepsdf": 20}
+NEWTON_STEPS, ENOUGH = {"grid": 6, "deepsdf": 20}, 0.02
+"""At most so many steps, and none after one that lowered the cost by less than this share: two as a rule for `grid`."""
 
 
 @dataclass
@@ -428,7 +429,8 @@ def _levenberg_marquardt(
     cost = squares.cost(error, shift, pose)
     history = [float(cost.min())]
     damping = torch.full_like(cost, 0.1)
-    linearise = _dense_step if squares.numbers <= DENSE_NUMBERS else _krylov_step
+    own_features = len(prior.field.code_shape) == 1  # a code without cells is decoded to itself
+    linearise = _dense_step if own_features and squares.numbers <= DENSE_NUMBERS else _krylov_step
     for step in range(steps):
         on_step(step / steps)
         solve = linearise(squares, shift, pose, error)
@@ -449,7 +451,7 @@ def _levenberg_marquardt(
             if better.all():
                 break
         history.append(float(cost.min()))
-        if bool((before - cost < 1e-3 * before).all()):
+        if settings.steps is None and bool((before - cost < ENOUGH * before).all()):
             break
     return _Optimum(shift.view(encoded.mean.shape), _similarities(pose), squares.evaluations, history)
 

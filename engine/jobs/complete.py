@@ -163,6 +163,11 @@ def align(prior: Prior, cloud: PointCloud, request: CompleteRequest) -> PoseEsti
     return replace(pose, to_scene=upright.inverse().after(pose.to_scene))
 
 
+def _placed(whole: Completion, to_scene: Similarity) -> Similarity:
+    """Canonical -> scene of a completion that corrected the pose it was given."""
+    return to_scene.after(whole.pose.inverse())
+
+
 def mesh_to_scene(mesh: Mesh, to_scene: Similarity) -> Mesh:
     normals = None if mesh.normals is None else to_scene.apply_to_directions(mesh.normals)
     return Mesh(to_scene.apply(mesh.vertices), mesh.faces, normals)
@@ -240,8 +245,14 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
     class_effect = _check_class(prior, request.class_name)
     lap("align")
 
-    def preview(mesh: Mesh, resolution: int) -> None:
-        callbacks.on_preview(Preview(mesh_to_scene(mesh, to_scene), resolution, report_progress.hypothesis))
+    if pose.found_by not in ("given", "caller"):
+        # Scale and place were found, so they may be off: the optimiser moves them with the code. Not so the yaw, which
+        # comes out worse than it went in (docs/ablation.md).
+        settings.optimiser, settings.pose = "lm", "scale"
+
+    def preview(mesh: Mesh, resolution: int, whole: Completion) -> None:
+        placed = mesh_to_scene(mesh, _placed(whole, to_scene))
+        callbacks.on_preview(Preview(placed, resolution, report_progress.hypothesis))
 
     evaluations = 0
     device_peak: int | None = None
@@ -258,7 +269,7 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
             except JobFailed:
                 return  # nothing to show yet; the optimisation may still find a surface
             evaluations += extraction.evaluations
-            preview(extraction.mesh, 32)
+            preview(extraction.mesh, 32, completion)
 
         completion = complete_canonical(
             prior,
@@ -271,9 +282,9 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
         )
         lap("optimise")
 
-        def on_level(mesh: Mesh, resolution: int) -> None:
+        def on_level(mesh: Mesh, resolution: int, completion: Completion = completion) -> None:
             if resolution < request.resolution and report_progress.hypothesis == 0:
-                preview(mesh, resolution)
+                preview(mesh, resolution, completion)
             report_progress("Extracting the surface", 0.65 + 0.35 * resolution / request.resolution)
 
         extraction = extract_sparse(
@@ -288,7 +299,7 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
         evaluations += completion.evaluations + extraction.evaluations
         if extraction.peak_bytes is not None:
             device_peak = max(device_peak or 0, extraction.peak_bytes)
-        mesh = clean_mesh(extraction.mesh, observed=canonical.points)
+        mesh = clean_mesh(extraction.mesh, observed=completion.pose.apply(canonical.points))
         if not any(_same(mesh, other) for _, other in completions):
             completions.append((completion, mesh))
         lap("extract")
@@ -299,14 +310,16 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
     completions.sort(key=lambda pair: pair[0].score)
     meshes, rows = [], []
     codes: list[ShapeCode | None] = []
-    clouds = [_samples(mesh) for _, mesh in completions]
+    # Compared in the frame of the pose as it was found: each answer has corrected it on its own.
+    clouds = [completion.pose.inverse().apply(_samples(mesh)) for completion, mesh in completions]
     sample = cloud.points if in_frame else local.inverse().apply(cloud.points)
     for completion, mesh in completions:
         if prior.latent is not None:  # of the whole, so that it decodes without this evidence
-            codes.append(ShapeCode(encode_mesh(prior, mesh).cpu().numpy(), to_scene.matrix()))
+            codes.append(ShapeCode(encode_mesh(prior, mesh).cpu().numpy(), _placed(completion, to_scene).matrix()))
         if request.max_faces:
             mesh = _decimated(mesh, request.max_faces, completion.signed_distance, device)
-        placed = mesh_to_scene(mesh, to_scene)
+        canonical_to_scene = _placed(completion, to_scene)
+        placed = mesh_to_scene(mesh, canonical_to_scene)
         distances = distances_to_surface(placed, sample)
         meshes.append(placed)
         rows.append({
@@ -314,12 +327,13 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
             "data": completion.data,
             "empty": completion.empty,
             "latent": completion.latent,
-            "residual": _residual(distances, to_scene.scale),
+            "residual": _residual(distances, canonical_to_scene.scale),
             "vertices": len(placed.vertices),
             "faces": len(placed.faces),
             "watertight": is_watertight(placed),
             "loose_edges": loose_edges(placed),
         })
+    to_scene = _placed(completions[0][0], to_scene)
     lap("measure")
     calibration = calibration_of(prior)
     warnings = []

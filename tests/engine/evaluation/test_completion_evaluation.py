@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from engine.errors import Cancelled, EngineError, InputError
-from engine.evaluation.completion import Protocol, is_solid, partial_scan, run_completion_evaluation
+from engine.evaluation.completers import product
+from engine.evaluation.completion import Answer, Protocol, is_solid, partial_scan, run_completion_evaluation
 from engine.geometry.clouds import PointCloud
 from engine.geometry.meshes import Mesh
 from engine.geometry.signed_distance import SignedDistance
@@ -119,6 +120,37 @@ def test_free_pose_is_taken_back_before_judging(library: Library, tmp_path: Path
         complete, library, out_dir=tmp_path, classes=["table"], pose="free", points=4000, pixels=60, baselines=()
     )
     assert report["methods"]["completion"]["all"]["iou"]["mean"] > 0.999
+
+
+def test_several_answers_have_columns_of_their_own(library: Library, tmp_path: Path) -> None:
+    complete, _ = true_boxes(library)
+    figures = iter([{"tmd": 0.01, "uhd": 0.02, "answers": 3.0}, {"tmd": 0.03, "uhd": 0.04, "answers": 1.0}])
+    report = run_completion_evaluation(
+        lambda cloud: Answer(complete(cloud), next(figures)), library, name="several", out_dir=tmp_path, **SMALL
+    )
+    entry = report["methods"]["several"]["all"]
+    assert entry["tmd"]["mean"] == pytest.approx(0.02) and entry["uhd"]["median"] == pytest.approx(0.03)
+    assert entry["answers"] == {"mean": 2.0, "median": 2.0, "n": 2}
+    assert "tmd" not in report["methods"]["input"]["all"]
+    header, _, *rows = (tmp_path / "report.md").read_text(encoding="utf-8").split("**All**")[1].strip().splitlines()[:6]
+    at = [cell.strip() for cell in header.split("|")].index("total mutual difference x100")
+    assert [row.split("|")[at].strip() for row in rows] == ["– / –"] * 3 + ["2.000 / 2.000"]
+    run_completion_evaluation(complete, library, out_dir=tmp_path / "one", **SMALL)
+    assert "mutual" not in (tmp_path / "one" / "report.md").read_text(encoding="utf-8")
+
+
+def test_the_product_tells_how_its_answers_differ(small_prior_file: Path) -> None:
+    mark, one = product(str(small_prior_file), "scale", 24, "cpu")
+    other_mark, several = product(str(small_prior_file), "scale", 24, "cpu", hypotheses=2)
+    assert mark != other_mark
+    direction = np.random.default_rng(0).normal(size=(2000, 3))
+    points = 0.4 * direction / np.linalg.norm(direction, axis=1, keepdims=True)
+    cloud = PointCloud(points[points[:, 1] < 0].astype(np.float32), None, np.array([0.0, -2.0, 0.0], np.float32))
+    alone, both = one(cloud), several(cloud)
+    assert isinstance(alone, Answer) and isinstance(both, Answer)
+    assert alone.figures == {} and set(both.figures) == {"tmd", "uhd", "answers"}
+    assert both.figures["answers"] in (1.0, 2.0) and 0 < both.figures["uhd"] < 0.5
+    assert (both.figures["tmd"] > 0) == (both.figures["answers"] > 1)
 
 
 def test_failures_count_as_zero(library: Library, tmp_path: Path) -> None:
