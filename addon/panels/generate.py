@@ -57,7 +57,9 @@ class SHAPEWRIGHT_PT_blend(_Section, bpy.types.Panel):
         self.layout.operator("shapewright.blend", icon="ARROW_LEFTRIGHT")
         objects = blend.chosen(context)
         if len(objects) >= 2:
-            self.layout.label(text=", ".join(obj.name for obj in objects))
+            names = [obj.name for obj in objects]
+            listed = ", ".join(names) if len(names) <= 3 else f"{len(names)} objects, {names[0]} to {names[-1]}"
+            self.layout.label(text=listed)
         else:
             self.layout.label(text="Select two objects or more", icon="INFO")
         column = self.column(self.layout)
