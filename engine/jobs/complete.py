@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 WORKING_POINTS = 20_000
 RAW_POINTS = 200_000
 """Of a larger input so many points, drawn at random, are looked at: memory and time stay bounded."""
+FIRST_LOOK = 32
+"""Cells along the box of the first preview; later ones are finer."""
 SAME_SHAPE = 0.006
 """Hypotheses nearer than this to one another (mean distance, canonical) count as one."""
 
@@ -265,11 +267,11 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
             if k > 0:
                 return
             try:
-                extraction = extract_sparse(completion.signed_distance, 32, device=device)
+                extraction = extract_sparse(completion.signed_distance, FIRST_LOOK, device=device)
             except JobFailed:
                 return  # nothing to show yet; the optimisation may still find a surface
             evaluations += extraction.evaluations
-            preview(extraction.mesh, 32, completion)
+            preview(extraction.mesh, FIRST_LOOK, completion)
 
         completion = complete_canonical(
             prior,
@@ -283,7 +285,8 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
         lap("optimise")
 
         def on_level(mesh: Mesh, resolution: int, completion: Completion = completion) -> None:
-            if resolution < request.resolution and report_progress.hypothesis == 0:
+            # No finer than the first look, it may be farther from the result: thin parts fall through the lattice.
+            if FIRST_LOOK < resolution < request.resolution and report_progress.hypothesis == 0:
                 preview(mesh, resolution, completion)
             report_progress("Extracting the surface", 0.65 + 0.35 * resolution / request.resolution)
 

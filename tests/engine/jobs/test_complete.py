@@ -139,10 +139,10 @@ def test_previews_come_coarse_to_fine_and_progress_grows(request_: CompleteReque
     previews: list[Preview] = []
     progress: list[Progress] = []
     shift = np.array([7.0, 0, 0], np.float32)
-    request_ = replace(request_, resolution=64, viewpoint=(VIEWPOINT[0] + 7, VIEWPOINT[1], VIEWPOINT[2]))
+    request_ = replace(request_, resolution=96, viewpoint=(VIEWPOINT[0] + 7, VIEWPOINT[1], VIEWPOINT[2]))
     result = run(request_, scan() + shift, on_preview=previews.append, on_progress=progress.append)
     sizes = [preview.resolution for preview in previews]
-    assert len(previews) >= 2 and sizes[0] == 32 and max(sizes) < 64
+    assert len(previews) >= 2 and sizes[0] == 32 and max(sizes) < 96
     assert sizes[1:] == sorted(sizes[1:])
     for preview in previews:  # in the scene, where the result will be
         assert preview.hypothesis == 0
