@@ -26,7 +26,7 @@ from ..jobs.types import GradientRequest
 from ..training.library import Library
 from ..training.supervision import UNITS
 from .model import GradientField
-from .sampling import densify, encode, sample_points
+from .sampling import densify, encode, observe, sample_points
 
 DRAWN = 8
 """Shapes on the contact sheet."""
@@ -35,20 +35,17 @@ DRAWN = 8
 def generated_clouds(model: GradientField, name: str, latent: str, seed: int, points: int) -> tuple[str, Family]:
     """(fingerprint, family) for `run_generation_evaluation`: clouds as `shapewright gradient generate` makes them.
 
-    latent: 'gan', which knows no classes and takes no notice of the one that is asked for, or one of the prior's.
+    latent: 'gan' or one of the prior's distributions.
     """
     from ..jobs.gradient import new_codes  # which imports this package
 
     def make(class_name: str, number: int) -> FloatArray:
-        known = "" if latent == "gan" else class_name
-        # A number of a class is another shape than the same number of another class.
-        mine = number if known else number + int.from_bytes(hashlib.sha256(class_name.encode()).digest()[:3], "big")
         request = GradientRequest(
-            field=name, mode="generate", class_name=known, latent=latent, seed=seed  # type: ignore[arg-type]
+            field=name, mode="generate", class_name=class_name, latent=latent, seed=seed  # type: ignore[arg-type]
         )
-        generator = torch.Generator().manual_seed((seed * 1_000_003 + mine + 7) % 2**63)
-        cloud = sample_points(model, new_codes(model, request, mine), points, generator)
-        return np.asarray(cloud.cpu().numpy(), np.float32)
+        generator = torch.Generator().manual_seed((seed * 1_000_003 + number + 7) % 2**63)
+        features = model.decode(new_codes(model, request, number))
+        return np.asarray(sample_points(model, features, points, generator).cpu().numpy(), np.float32)
 
     weights = b"".join(v.half().cpu().numpy().tobytes() for v in model.score.state_dict().values())
     mark = [hashlib.sha256(weights).hexdigest(), model.prior.sha256, latent, seed, points]
@@ -96,10 +93,12 @@ def evaluate_gradient_field(
         pick = rng.permutation(len(surface))
         points = min(points, len(surface) // 3)
         truth, oracle, given = (surface[pick[i * points : (i + 1) * points]] for i in range(3))
-        generator = torch.Generator().manual_seed(seed + k)
-        code = encode(model, given, rng)
+        through = model.decode(encode(model, given, rng))
+        kept = observe(model, given, np.random.default_rng([seed, k]))
+        draws = [torch.Generator().manual_seed(seed + k) for _ in range(2)]
         answers = {
-            "auto-encoding": sample_points(model, code, points, generator).cpu().numpy(),
+            "auto-encoding": sample_points(model, through, points, draws[0]).cpu().numpy(),
+            "with the points' own detail": sample_points(model, kept, points, draws[1]).cpu().numpy(),
             f"from {sparse} points": densify(model, given[:sparse], points, seed),
             f"the {sparse} points, repeated": given[rng.integers(0, sparse, points)],
             "oracle": oracle,

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import InputError
-from ..fields.conditional import GridField
+from ..fields.conditional import Encoded, GridField
 from ..fields.evidence import BOUND, whole_evidence
 from ..priors.prior import Prior, load_prior
 from ..priors.registry import list_priors
@@ -213,12 +213,18 @@ class GradientField:
         return torch.tensor(self.card["noise_levels"], device=self.device)
 
     def encode(self, points: Tensor) -> Tensor:
-        """(B, N, 3) points of whole surfaces -> codes (B, C, R/4, R/4, R/4). Without gradients, as `decode`."""
-        return encode_clouds(self.prior, points)
+        """(B, N, 3) points of whole surfaces -> codes (B, C, R/4, R/4, R/4). Without gradients, as the next two."""
+        return encode_clouds(self.prior, points).mean.float()
 
     def decode(self, codes: Tensor) -> Features:
         """Codes (B, C, R/4, R/4, R/4) -> features for `step_to_surface`, once a shape."""
         return decode_codes(self.prior, codes)
+
+    def observe(self, points: Tensor) -> Features:
+        """(B, N, 3) points of whole surfaces -> features of their codes and of the points themselves, whose detail a
+        code does not hold."""
+        seen = encode_clouds(self.prior, points)
+        return decode_codes(self.prior, seen.mean, seen)
 
     def step_to_surface(self, points: Tensor, sigma: float, features: Features) -> Tensor:
         """(B, N, 3) the way to the surface, as the field at noise level sigma sees it: sigma^2 grad log Q, the mean of
@@ -241,20 +247,21 @@ def grid_of(prior: Prior) -> GridField:
 
 
 @torch.no_grad()
-def encode_clouds(prior: Prior, points: Tensor) -> Tensor:
-    """As `GradientField.encode`."""
+def encode_clouds(prior: Prior, points: Tensor) -> Encoded:
+    """(B, N, 3) points of whole surfaces -> codes (their `mean`), and what the points themselves tell of detail."""
     field = grid_of(prior)
     grid = whole_evidence(points, field.resolution).contiguous(memory_format=torch.channels_last_3d)
-    return field.encode(grid).mean.float()
+    return field.encode(grid)
 
 
 @torch.no_grad()
-def decode_codes(prior: Prior, codes: Tensor) -> Features:
-    """As `GradientField.decode`."""
+def decode_codes(prior: Prior, codes: Tensor, seen: Encoded | None = None) -> Features:
+    """Codes (B, C, R/4, R/4, R/4) -> features for the score, once a shape. seen: of points that are there besides."""
     field = grid_of(prior)
     coarse = field.context(codes)
     even = coarse * torch.rsqrt(coarse.square().mean((1, 2, 3, 4), keepdim=True) + 1e-6)  # as the decoder takes it
-    fine, even = (part.float().permute(0, 2, 3, 4, 1).contiguous() for part in (field.unfold(coarse), even))
+    fine = field.unfold(coarse) if seen is None else field.unfold(coarse, seen.skip16, seen.skip32)
+    fine, even = (part.float().permute(0, 2, 3, 4, 1).contiguous() for part in (fine, even))
     weights = tuple(t for layer in (field.m1, field.m2, field.m3) for t in (layer.weight, layer.bias))
     return Features(fine, even, (*weights, torch.tensor(field.unit)))
 

@@ -16,6 +16,9 @@ from .model import Features, GradientField
 
 CHUNK = 16_384
 
+ENCODED = 2048
+"""Points that the encoder sees of a cloud."""
+
 
 def langevin(
     model: GradientField,
@@ -57,22 +60,32 @@ def langevin(
 
 
 def sample_points(
-    model: GradientField, code: Tensor, count: int, generator: torch.Generator, **options: object
+    model: GradientField, features: Features, count: int, generator: torch.Generator, **options: object
 ) -> Tensor:
-    """(count, 3) points of the shape with this code (1, *code shape), from noise."""
+    """(count, 3) points of the shape with these features, from noise."""
     start = torch.randn((count, 3), generator=generator).to(model.device) * float(model.levels[0])
-    return langevin(model, model.decode(code), start, generator=generator, **options)  # type: ignore[arg-type]
+    return langevin(model, features, start, generator=generator, **options)  # type: ignore[arg-type]
 
 
-def encode(model: GradientField, points: FloatArray, rng: np.random.Generator, count: int = 2048) -> Tensor:
+def encode(model: GradientField, points: FloatArray, rng: np.random.Generator, count: int = ENCODED) -> Tensor:
     """Code (1, *code shape) of points (N, 3) in the canonical frame."""
+    return model.encode(_evenly(model, points, rng, count))
+
+
+def observe(model: GradientField, points: FloatArray, rng: np.random.Generator) -> Features:
+    """Features of points (N, 3) in the canonical frame: of their code, and of what they tell beyond it."""
+    return model.observe(_evenly(model, points, rng, ENCODED))
+
+
+def _evenly(model: GradientField, points: FloatArray, rng: np.random.Generator, count: int) -> Tensor:
+    """(1, count, 3) of the points, as many as in training; some several times where there are fewer."""
     if len(points) < 8:
         raise InputError(
             "too_few_points", "The cloud cannot be read.", f"It has {len(points)} points; at least 8 are needed.",
             "Give a denser cloud.",
         )
     chosen = rng.choice(len(points), count, replace=len(points) < count)
-    return model.encode(torch.as_tensor(points[chosen], dtype=torch.float32, device=model.device)[None])
+    return torch.as_tensor(points[chosen], dtype=torch.float32, device=model.device)[None]
 
 
 def densify(
@@ -83,7 +96,7 @@ def densify(
     New points start near the given ones, at a blur of about their spacing, and are drawn in by the shape's field.
     """
     rng, generator = np.random.default_rng([seed, 11]), torch.Generator().manual_seed(seed)
-    code = encode(model, points, rng)
+    features = observe(model, points, rng)
     from scipy.spatial import cKDTree
 
     spacing = float(np.median(cKDTree(points).query(points, k=2)[0][:, 1]))
@@ -91,14 +104,14 @@ def densify(
     first = int((levels - 2 * spacing).abs().argmin())
     start = points[rng.integers(0, len(points), count)] + rng.normal(0, float(levels[first]), (count, 3))
     moved = langevin(
-        model, model.decode(code), torch.as_tensor(start, dtype=torch.float32, device=model.device),
+        model, features, torch.as_tensor(start, dtype=torch.float32, device=model.device),
         generator=generator, first_level=first, **options,  # type: ignore[arg-type]
     )
     return np.asarray(moved.cpu().numpy(), np.float32)
 
 
 def extract_surface(
-    model: GradientField, code: Tensor, resolution: int = 128, offset: float = 0.012,
+    model: GradientField, features: Features, resolution: int = 128, offset: float = 0.012,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Mesh:
     """The shape's surface, thickened by `offset` to both sides: where the field's way to the surface is that long.
@@ -107,8 +120,6 @@ def extract_surface(
     closed shell about it is what marching cubes can find, and its inner walls are dropped. A small noise level knows
     only its own neighbourhood, so the way is asked for level by level, the smaller ones only where the way is short.
     """
-
-    features = model.decode(code)
 
     def distance(x: Tensor) -> Tensor:
         with torch.no_grad():

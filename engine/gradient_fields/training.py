@@ -29,9 +29,10 @@ from .model import (
     grid_of,
     noise_levels,
 )
+from .sampling import ENCODED
 
-ENCODED, LEVELS, MOVED = 2048, 16, 32
-"""Points of a shape that the encoder sees; noise levels of a step, and points that are blurred at each."""
+LEVELS, MOVED = 16, 32
+"""Noise levels of a step, and points of a shape that are blurred at each."""
 
 TURNS = 8
 """Steps that a batch of shapes is kept for, with other points, levels and noise: encoding it costs five steps."""
@@ -113,8 +114,9 @@ def train_gradient_field(
             given, several = zip(*(_clouds(records[indices[k]]["surface"], rng) for k in drawn), strict=True)
             wholes = np.stack(several)
             with half:
-                codes = encode_clouds(prior, torch.as_tensor(np.stack(given), device=device))
-                features = decode_codes(prior, codes)
+                seen = encode_clouds(prior, torch.as_tensor(np.stack(given), device=device))
+                # Half of the time from the code alone, as new shapes are made; else as clouds are densified.
+                features = decode_codes(prior, seen.mean, seen if rng.random() < 0.5 else None)
             if step == 0:
                 score.centre.copy_(features.fine.mean((0, 1, 2, 3)))
                 score.spread.copy_(features.fine.std((0, 1, 2, 3)).clamp(min=1e-4))

@@ -19,8 +19,10 @@ from ..geometry.sampling import estimate_normals, up_rotation
 from ..geometry.transforms import Similarity
 from ..gradient_fields.model import GradientField
 from ..gradient_fields.registry import find_gradient_field
-from ..gradient_fields.sampling import densify, encode, extract_surface, sample_points
+from ..gradient_fields.sampling import densify, encode, extract_surface, observe, sample_points
 from .types import FinishedMesh, GradientRequest, JobArrays, JobCallbacks, JobResult, Progress
+
+GAN_TRIES = 500
 
 
 def new_codes(model: GradientField, request: GradientRequest, number: int) -> Tensor:
@@ -39,17 +41,23 @@ def new_codes(model: GradientField, request: GradientRequest, number: int) -> Te
         return latent.expand(
             latent.sample(1, request.class_name, request.temperature, generator, request.latent)
         )
-    if request.class_name:
-        raise InputError(
-            "gan_without_class",
-            "The shapes cannot be generated like this.",
-            "The adversarial generator of a gradient field makes shapes of all classes together.",
-            "Ask for any class, or choose another latent distribution (mixture or diffusion).",
-        )
+    label = latent.label(request.class_name)
     assert model.generator is not None
-    noise = torch.randn((1, model.generator.noise), generator=generator) * request.temperature
+    # The adversarial generator knows no classes: of many draws the first that the mixture takes for the class.
+    noise = torch.randn((1 if label is None else GAN_TRIES, model.generator.noise), generator=generator)
     with torch.no_grad():
-        return latent.expand(model.generator(noise.to(model.device)))
+        drawn = model.generator((noise * request.temperature).to(model.device))
+    if label is not None:
+        mine = latent.class_posterior(drawn).argmax(1) == label
+        if not mine.any():
+            raise InputError(
+                "gan_without_class",
+                f"No {request.class_name} was generated.",
+                f"Among {GAN_TRIES} draws of the adversarial generator, which knows no classes, was none.",
+                "Choose another seed or temperature, or another latent distribution (mixture or diffusion).",
+            )
+        drawn = drawn[mine][:1]
+    return latent.expand(drawn)
 
 
 def run_gradient(request: GradientRequest, arrays: JobArrays | None, callbacks: JobCallbacks) -> JobResult:
@@ -94,15 +102,18 @@ def run_gradient(request: GradientRequest, arrays: JobArrays | None, callbacks: 
         else:
             rng = np.random.default_rng([request.seed, 11])
             if request.mode == "generate":
-                code = new_codes(model, request, number)
+                features = model.decode(new_codes(model, request, number))
+            elif request.mode == "densify":
+                features = observe(model, canonical, rng)
             else:
-                code = encode(model, canonical, rng)
+                features = model.decode(encode(model, canonical, rng))
             if request.output == "mesh":
-                mesh = extract_surface(model, code, request.resolution, should_stop=callbacks.should_stop)
+                mesh = extract_surface(model, features, request.resolution, should_stop=callbacks.should_stop)
             else:
                 generator = torch.Generator().manual_seed((request.seed * 1_000_003 + number + 7) % 2**63)
                 points = sample_points(
-                    model, code, request.points, generator, on_progress=on_progress, should_stop=callbacks.should_stop
+                    model, features, request.points, generator, on_progress=on_progress,
+                    should_stop=callbacks.should_stop,
                 )
                 mesh = _cloud(points.cpu().numpy().astype(np.float32))
         normals = None if mesh.normals is None else to_scene.apply_to_directions(mesh.normals)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -505,6 +506,14 @@ def test_an_object_deleted_while_it_slides_does_not_matter(addon, driven):
 
 
 # ------------------------------------------------------------------------------------------------------------- densify
+
+
+def test_densify_asks_for_the_gradient_field_that_comes_with_the_engine(addon):
+    from engine.jobs.types import GradientRequest
+
+    asked = bpy.ops.shapewright.densify.get_rna_type().properties["field"].default
+    shipped = Path(__file__).parents[2] / "engine" / "gradient_fields" / f"{asked}.gradient.safetensors"
+    assert asked == GradientRequest().field and shipped.is_file()
 
 
 def test_a_dense_cloud_lies_in_its_sources_place_with_normals(emulated):
