@@ -220,10 +220,11 @@ def property_under_pointer():
         return bpy.context.window_manager.clipboard
 
 
-def find_buttons(wanted, most=1, across=0.72):
+def find_buttons(wanted, most=1, across=0.72, below=None):
     """[(x, y), ...] of the sidebar's buttons that call the operator `wanted`, the upper ones first.
 
-    across: where to look, as a part of the sidebar's width. A name with '[' or without '.' is that of a property.
+    across: where to look, as a part of the sidebar's width.  below: from which height down.  A name with '[' or without
+    '.' is that of a property.
     """
 
     def found():
@@ -234,7 +235,7 @@ def find_buttons(wanted, most=1, across=0.72):
     sidebar = view3d()[2]
     x = sidebar.x + int(sidebar.width * across)
     places, inside = [], False
-    for y in range(sidebar.y + sidebar.height - 6, sidebar.y, -7):
+    for y in range(sidebar.y + sidebar.height - 6 if below is None else below, sidebar.y, -7):
         event(x, y)
         yield
         yield

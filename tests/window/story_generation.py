@@ -22,6 +22,7 @@ from hands import (
     drag,
     empty_stage,
     find_button,
+    find_buttons,
     in_view,
     mesh_facts,
     open_tab,
@@ -30,6 +31,7 @@ from hands import (
     push_undo,
     rest,
     running,
+    scene_state,
     screenshot,
     select,
     tell,
@@ -125,6 +127,33 @@ def generate():
     facts["after redo"] = sorted(obj.name for obj in coded())
 
 
+def cancel():
+    """Generate once more, and Cancel in the middle."""
+    session = running()
+    before = scene_state()
+    settings = bpy.context.scene.shapewright_generation
+    settings.count, settings.resolution = 100, 128  # the hand takes its time to find the button
+    place = yield from find_button("shapewright.generate")
+    yield from click(place)
+    yield from until(lambda: session.jobs, "a job after the click", 60)
+    settings.count, settings.resolution = COUNT, RESOLUTION
+    job = session.jobs[-1]
+    yield from until(lambda: len(coded()) >= COUNT + 2 or job.finished, "two shapes of it")
+    facts = FACTS["cancel"] = {"shown": len(coded()) - COUNT}
+    screenshot("4_cancel.png")
+    (button,) = yield from find_buttons("shapewright.cancel_job", across=0.82, below=place[1])
+    yield from click(button)
+    facts["left at once"] = scene_state() == before
+    yield from until(lambda: job.finished, "the end of the cancelled job", 60)
+    facts["state"], facts["left"] = job.state, scene_state() == before
+    yield from finished_or_gone(session)
+
+
+def finished_or_gone(session):
+    if session.jobs:
+        yield from click((yield from find_button("shapewright.cancel_job", across=0.82)))
+
+
 def blend():
     facts = FACTS["blend"] = {}
     session = running()
@@ -144,7 +173,7 @@ def blend():
     for other in coded():
         other.hide_set(other not in (*made, first, second))
     yield from look_at(*made, first, second, far=1.1)
-    screenshot("4_blend.png")
+    screenshot("5_blend.png")
     facts["names"] = [obj.name for obj in made]
 
 
@@ -189,7 +218,7 @@ def slide():
     push_undo("before the slide")
     facts["before"] = shape_of(obj)
     place = yield from find_button(f"shapewright_sliders[{index}]", across=0.5)
-    screenshot("5_sliders.png")
+    screenshot("6_sliders.png")
 
     def look():
         now = bpy.data.objects[name]
@@ -202,11 +231,11 @@ def slide():
     WATCH.chapter = "slide"
     yield from drag(place, 70, steps=30, each=look)
     WATCH.chapter = None
-    screenshot("6_dragged.png")
+    screenshot("7_dragged.png")
     yield from until(lambda: not session.sliders.busy, "the fine mesh", 300)
     look()
     yield from pause(10)
-    screenshot("7_slid.png")
+    screenshot("8_slid.png")
     facts["after"] = shape_of(bpy.data.objects[name])
     facts["seconds"] = [round(value, 3) for value in session.sliders.seconds]
     facts["problem"] = str(session.sliders.problem or "")
@@ -222,6 +251,7 @@ def slide():
 def story():
     yield from set_the_stage()
     yield from generate()
+    yield from cancel()
     yield from vary()
     yield from blend()
     yield from slide()

@@ -14,7 +14,8 @@ from engine.geometry.io import load_input
 
 STORY = "story_generation"
 SCREENSHOTS = (
-    "1_tab.png", "2_half.png", "3_ten.png", "4_blend.png", "5_sliders.png", "6_dragged.png", "7_slid.png",
+    "1_tab.png", "2_half.png", "3_ten.png", "4_cancel.png", "5_blend.png", "6_sliders.png", "7_dragged.png",
+    "8_slid.png",
 )  # fmt: skip
 
 
@@ -49,6 +50,12 @@ def test_one_undo_takes_them_away(facts):
     assert generate["after undo"] == [] and "Generated Chair" not in generate["collections after undo"]
     assert generate["undos"] <= 2
     assert generate["after redo"] == generate["names"]
+
+
+def test_cancelled_in_the_middle_it_leaves_nothing(facts):
+    cancel = facts["cancel"]
+    assert cancel["shown"] >= 1 and cancel["state"] == "cancelled"
+    assert cancel["left at once"] is True and cancel["left"] is True
 
 
 def test_a_blend_of_two_in_five_steps_stands_in_a_row(facts):
