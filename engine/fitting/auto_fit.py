@@ -46,6 +46,12 @@ curvature of about 35 (in the unit frame), which is that of edges a few cells wi
 
 _BASE_CELLS = 128
 
+_BLUR = 0.35
+"""Share of its own spacing that a point of a sparse part is blurred by at least: more, and thin parts cancel out."""
+
+_LEAST_DEVIATION = 0.06
+"""In steps. Trusted to less, points at a sharp edge make fins of the planes beside it; to more, corners are rounded."""
+
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 
@@ -143,8 +149,12 @@ def fit_auto(
     if data.normals is None or not data.oriented:
         raise ValueError("auto needs oriented normals")
     area = data.area if data.area is not None else np.full(len(data.points), data.spacing**2, np.float32)
-    base = grid_cells(data.spacing, data.noise, min(_BASE_CELLS, max(settings.resolution, 32)))
+    base = grid_cells(0.5 * data.spacing, data.noise, min(_BASE_CELLS, max(settings.resolution, 32)))
     on_progress("Finding inside and outside", 0.0)
+    psi, at_points = _indicator(data.points, data.normals, area, base, device)
+    # Where points come out inside, their sheet counts for too little, and for too much where outside. Once only: it
+    # does not converge.
+    area = area * np.exp(np.clip(-at_points, -0.7, 0.7))
     psi, at_points = _indicator(data.points, data.normals, area, base, device)
     if not bool((psi < 0).any()):
         raise JobFailed(
@@ -209,7 +219,7 @@ def _indicator(
     a = torch.as_tensor(area, dtype=torch.float32, device=device)
     n = torch.as_tensor(normals, dtype=torch.float32, device=device)
     corners = grid.corners(p)
-    values = grid.inner(grid.values(grid.field(corners, n * a[:, None], widths_of(a, grid.step))))
+    values = grid.inner(grid.values(grid.field(corners, n * a[:, None], widths_of(a, grid.step, _BLUR))))
     outer = torch.cat([values[0].ravel(), values[-1].ravel(), values[:, 0].ravel(), values[:, -1].ravel(),
                        values[:, :, 0].ravel(), values[:, :, -1].ravel()])  # fmt: skip
     values = values - outer.median()
@@ -421,7 +431,7 @@ def _solve(
 
 def _deviation(noise: float, step: float) -> float:
     """What a point is trusted to: its noise, and never better than the lattice can say."""
-    return max(noise, 0.01 * step)
+    return max(noise, _LEAST_DEVIATION * step)
 
 
 def _bending(noise: float, step: float, smooth: float) -> float:

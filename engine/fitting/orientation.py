@@ -63,8 +63,13 @@ def quadric_noise(points: FloatArray, tree: Any, rng: np.random.Generator, k: in
         return 0.0
     k = min(k, len(points))
     some = points[rng.permutation(len(points))[:count]]
-    near = points[tree.query(some, k)[1]].astype(np.float64)
-    near -= near.mean(axis=1, keepdims=True)
+    return _noise_about(points[tree.query(some, k)[1]])
+
+
+def _noise_about(near: FloatArray) -> float:
+    """quadric_noise of neighbourhoods (N, k, 3)."""
+    k = near.shape[1]
+    near = near - near.mean(axis=1, keepdims=True, dtype=np.float64)
     size = np.sqrt((near**2).sum(2).mean(1))
     near /= np.maximum(size, 1e-12)[:, None, None]
     axes = np.linalg.eigh(np.einsum("nki,nkj->nij", near, near))[1]
@@ -77,6 +82,72 @@ def quadric_noise(points: FloatArray, tree: Any, rng: np.random.Generator, k: in
     # The lower fifth of a chi-square (Wilson and Hilferty 1931).
     lower = (1 - 2 / (9 * freedom) - 0.8416 * math.sqrt(2 / (9 * freedom))) ** 3
     return float(np.quantile(np.sqrt((left**2).sum(1) / (freedom * lower)) * size, 0.2))
+
+
+def sheet_neighbours(
+    points: FloatArray, normals: FloatArray, k: int
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """(N, k + 1) each point's nearest on its own side of the surface, itself first, and their distances. normals:
+    (N, 3) oriented. Behind a thin wall points may be far denser, as outside a vessel: those are not asked. Where a side
+    has fewer points the last one is repeated."""
+    index = np.repeat(np.arange(len(points), dtype=np.int32)[:, None], k + 1, 1)
+    distance = np.zeros((len(points), k + 1), np.float32)
+    main = np.abs(normals).argmax(1)
+    for axis in range(3):
+        for sign in (1.0, -1.0):
+            along = sign * normals[:, axis]
+            asked = np.flatnonzero((main == axis) & (along > 0))
+            if len(asked) == 0:
+                continue
+            side = np.flatnonzero(along > -0.15)  # at a right angle is the same sheet beyond an edge; opposed is not
+            few = min(k + 1, len(side))
+            far, near = cKDTree(points[side]).query(points[asked], few)
+            columns = np.minimum(np.arange(k + 1), few - 1)
+            index[asked] = side[near.reshape(len(asked), few)][:, columns]
+            distance[asked] = far.reshape(len(asked), few)[:, columns]
+    return index, distance
+
+
+def sheet_noise(points: FloatArray, normals: FloatArray, rng: np.random.Generator, k: int = 16) -> float:
+    """quadric_noise from neighbours on the same side (normals oriented): two sheets close together are no noise.
+    Infinite where too few have that many neighbours."""
+    index, distance = sheet_neighbours(points, normals, min(k, len(points)) - 1)
+    full = np.flatnonzero(distance[:, -1] > distance[:, -2])
+    if k > len(points) or len(full) < 12:
+        return math.inf
+    return _noise_about(points[index[rng.permutation(full)[:1500]]])
+
+
+def refined_normals(
+    points: FloatArray, normals: FloatArray, spacing: float, noise: float, chunk: int = 100_000
+) -> tuple[FloatArray, Float64Array]:
+    """Normals (N, 3), those of planes through neighbours on the same side, those with like normals first, where the
+    given ones (oriented) contradict these planes; and (N,) the surface each point stands for. Planes through all
+    neighbours lie askew in thin walls and sparse parts. Exact normals are kept."""
+    reach = max(1.9 * spacing, 5.0 * noise)
+    k = int(np.clip(np.pi * (reach / max(spacing, 1e-12)) ** 2, 10, 32))
+    k = min(k, len(points) - 1)
+    given = normals
+    for power in (2, 4) if len(points) <= chunk else (4,):
+        index, distance = sheet_neighbours(points, normals, k)
+        better = given.copy()
+        for start in range(0, len(points), chunk):
+            part = slice(start, start + chunk)
+            alike = np.einsum("nki,ni->nk", normals[index[part]], normals[part]).clip(0.0, 1.0) ** power
+            weight = alike * np.exp(-2.0 * (distance[part] / distance[part, -1:].clip(min=1e-12)) ** 2) + 1e-9
+            weight /= weight.sum(1, keepdims=True)
+            near = points[index[part]].astype(np.float64)
+            near -= np.einsum("nk,nki->ni", weight, near)[:, None]
+            moment = np.einsum("nki,nkj->nij", near * weight[:, :, None], near)
+            values, axes = np.linalg.eigh(moment)
+            found = axes[:, :, 0]
+            found = np.where((found * normals[part]).sum(1, keepdims=True) < 0, -found, found)
+            left = np.einsum("ni,nij,nj->n", given[part], moment, given[part])
+            wrong = left > 2.0 * np.maximum(values[:, 0], 1e-4 * values[:, 1])
+            better[part][wrong] = found[wrong]
+        normals = better
+    few = min(8, k)
+    return normals, np.pi * distance[:, few].astype(np.float64) ** 2 / few
 
 
 def normal_lines(points: FloatArray, statistics: CloudStatistics, chunk: int = 100_000) -> FloatArray:
@@ -178,9 +249,9 @@ def _is_smooth(n: int) -> bool:
     return n == 1
 
 
-def widths_of(area: Tensor, step: float) -> Tensor:
-    """(N,) octaves of each point's own spacing above the grid's step, 0..3."""
-    return torch.log2(area.sqrt().clamp(min=1e-9) / step).ceil().clamp(0, 3).long()
+def widths_of(area: Tensor, step: float, share: float = 1.0) -> Tensor:
+    """(N,) octaves of `share` of each point's own spacing above the grid's step, 0..3."""
+    return torch.log2(share * area.sqrt().clamp(min=1e-9) / step).ceil().clamp(0, 3).long()
 
 
 def grid_cells(spacing: float, noise: float, most: int = 128) -> int:

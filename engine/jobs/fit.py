@@ -21,7 +21,15 @@ from ..errors import Cancelled, EngineError, InputError, JobFailed
 from ..fitting.auto_fit import plane_field
 from ..fitting.field_store import KeptField, keep_field, load_field, some_of
 from ..fitting.fit_types import UNIT_SIDE, FitData, FitSettings, FittedField, Method, find_method
-from ..fitting.orientation import CloudStatistics, Orientation, cloud_statistics, normal_lines, orient
+from ..fitting.orientation import (
+    CloudStatistics,
+    Orientation,
+    cloud_statistics,
+    normal_lines,
+    orient,
+    refined_normals,
+    sheet_noise,
+)
 from ..geometry.cleaning import stray_points
 from ..geometry.clouds import FloatArray, PointCloud
 from ..geometry.meshes import Mesh, compacted
@@ -307,6 +315,7 @@ def _prepare(
     eye = None if viewpoint is None else to_unit.apply(viewpoint[None])[0]
     orientation = None
     normals_out: FloatArray | None = None
+    area = statistics.area
     oriented = False
     if flat:
         plane = across[1][:, 0]
@@ -335,9 +344,12 @@ def _prepare(
         orientation = orient(
             points, lines, statistics, device, rng,
             given=unit_given and request.normals != "none", trusted=trusted, viewpoint=eye,
-            most_cells=min(128, max(64, request.resolution)), should_stop=should_stop,
+            most_cells=min(96, max(64, request.resolution)), should_stop=should_stop,
         )  # fmt: skip
-        normals_out, oriented = orientation.normals, True
+        normals_out, area = refined_normals(points, orientation.normals, statistics.spacing, statistics.noise)
+        oriented = True
+        if request.noise is None and not has_faces:
+            statistics.noise = min(statistics.noise, sheet_noise(points, normals_out, rng))
         if unit_given and orientation.found_by == "winding number" and not has_faces:
             warnings.append(_warning(
                 "normals_contradict",
@@ -356,7 +368,7 @@ def _prepare(
         )
     unit_mesh = None if mesh is None else Mesh(to_unit.apply(mesh.vertices), mesh.faces)
     data = FitData(
-        points, normals_out, oriented, eye, unit_mesh, statistics.noise, statistics.spacing, statistics.area
+        points, normals_out, oriented, eye, unit_mesh, statistics.noise, statistics.spacing, area
     )
     to_scene = Similarity(translation=centre).after(to_local)
     return _Prepared(data, to_scene, statistics, orientation, flat, left_out, warnings)
