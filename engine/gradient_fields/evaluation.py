@@ -112,7 +112,8 @@ def evaluate_gradient_field(
         if len(columns) < DRAWN:
             names = ("auto-encoding", f"from {sparse} points")
             columns.append([given[:sparse], answers[names[1]], answers[names[0]], truth])
-        on_progress(f"{number + 1}/{len(order)} {row['shape']}")
+        figures = ", ".join(f"{name} {row[name]['cd']:.0f} / {row[name]['emd']:.1f}" for name in answers)
+        on_progress(f"{number + 1}/{len(order)} {row['shape']}: {figures}")
     if model.generator is not None:
         _, family = generated_clouds(model, "", "gan", seed, points)
         for number, column in enumerate(columns):
