@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from engine.errors import InputError
-from engine.fitting.orientation import cloud_statistics, normal_lines, orient
+from engine.fitting.orientation import cloud_statistics, normal_lines, orient, refined_normals
 from engine.geometry.meshes import Mesh, enclosed_volume
 from engine.geometry.sampling import sample_surface
 from engine.jobs.fit import run_fit
@@ -206,6 +206,35 @@ def test_orientation_of_thin_walls_and_hollows() -> None:
     statistics = cloud_statistics(points, rng)
     found = orient(points, normal_lines(points, statistics), statistics, CPU, rng)
     assert ((found.normals * normals).sum(1) > 0).mean() > 0.97
+
+
+def test_edges_have_no_long_fins() -> None:
+    rng = np.random.default_rng(11)
+    points = rng.uniform(-0.4, 0.4, (12_000, 3)).astype(np.float32)
+    side, face = rng.choice([-1.0, 1.0], len(points)), rng.integers(0, 3, len(points))
+    rows = np.arange(len(points))
+    points[rows, face] = 0.4 * side
+    normals = np.zeros_like(points)
+    normals[rows, face] = side
+    mesh, _ = fit(points, normals, resolution=64)
+    beyond = np.abs(mesh.vertices).max(1) - 0.4
+    assert beyond.max() < 0.02  # a cell is 0.0153
+    assert (beyond > 0.008).mean() < 0.03
+
+
+def test_normals_askew_in_a_thin_wall_are_straightened_and_exact_ones_kept() -> None:
+    rng = np.random.default_rng(12)
+    points = rng.uniform(-0.4, 0.4, (4000, 3)).astype(np.float32)
+    side = rng.choice([-1.0, 1.0], len(points)).astype(np.float32)
+    points[:, 2] = 0.01 * side  # as thick as the points are apart
+    exact = np.zeros_like(points)
+    exact[:, 2] = side
+    askew = exact + rng.normal(0, 0.4, exact.shape).astype(np.float32)
+    askew /= np.linalg.norm(askew, axis=1, keepdims=True)
+    found, area = refined_normals(points, askew, 0.0126, 0.0)
+    assert ((found * exact).sum(1) > 0.99).mean() > 0.95 > ((askew * exact).sum(1) > 0.99).mean()
+    assert area.sum() == pytest.approx(2 * 0.64, rel=0.15)
+    assert np.array_equal(refined_normals(points, exact, 0.0126, 0.0)[0], exact)
 
 
 def test_a_million_points() -> None:
