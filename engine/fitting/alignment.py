@@ -4,7 +4,8 @@ The input's own bounding box is no answer (its centre and size are those of the 
 whole is. Rotations are first reduced to a few by the points themselves (walls, edges and legs give the yaw up to
 quarter turns, layers give directions that may be up), then the network looks at each. What a completion at every
 candidate looks like (distance of the points, depth in seen-empty space, agreement with the mirror image) was tried as a
-further judge and added nothing: the encoder explains a scan in a wrong pose nearly as well.
+further judge and added nothing: the encoder explains a scan in a wrong pose nearly as well. Last, a symmetry that the
+points show says exactly where the middle is.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ..geometry.clouds import PointCloud
 from ..geometry.signed_distance import sphere_directions
 from ..geometry.transforms import Float64Array, Similarity
 from ..priors.prior import Prior
+from .symmetry import centred_by_symmetry
 
 SURELY_UP, UP_BONUS = 1.0, 2.0
 """Logits of the network's belief that a direction is up: beyond the first z is not doubted, the second speaks for z."""
@@ -279,4 +281,6 @@ def find_pose(prior: Prior, cloud: PointCloud, mode: Literal["scale", "similarit
     if prior.pose is None:
         # A prior without a pose network: the part's own box is all there is to go by, and the report says so.
         return PoseEstimate(observed_frame(cloud.points).inverse(), {}, "bounding box")
-    return network_pose(prior, cloud) if mode == "scale" else rotation_search(prior, cloud)[0]
+    pose = network_pose(prior, cloud) if mode == "scale" else rotation_search(prior, cloud)[0]
+    to_scene, symmetry = centred_by_symmetry(cloud, pose.to_scene)
+    return replace(pose, to_scene=to_scene, found_by=f"{pose.found_by}, {symmetry}" if symmetry else pose.found_by)
