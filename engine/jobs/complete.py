@@ -248,9 +248,10 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
     lap("align")
 
     if pose.found_by not in ("given", "caller"):
-        # Scale and place were found, so they may be off: the optimiser moves them with the code. Not so the yaw, which
+        # Scale and place were found, so they may be off: the optimiser moves them with the code, a little: Adam's ten
+        # steps do; Levenberg-Marquardt, which goes farther, leaves places that a symmetry found. Not so the yaw, which
         # comes out worse than it went in (docs/ablation.md).
-        settings.optimiser, settings.pose = "lm", "scale"
+        settings.pose = "scale"
 
     def preview(mesh: Mesh, resolution: int, whole: Completion) -> None:
         placed = mesh_to_scene(mesh, _placed(whole, to_scene))
