@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from .. import __version__
-from ..errors import Cancelled, EngineError, InputError
+from ..errors import Cancelled, EngineError, InputError, JobFailed
 from ..fields.conditional import GridField
 from ..fields.evidence import whole_evidence
 from ..fitting.completion import CompletionSettings, complete_canonical
@@ -383,6 +383,13 @@ def learn_latent(
         field, records, selection.indices, variants=VARIANTS, seed=seed, should_stop=should_stop,
         on_progress=lambda done: on_progress(0.5 * done),
     )
+    if not bool(codes.isfinite().all()):
+        raise JobFailed(
+            "training_diverged",
+            "The training came to nothing.",
+            "The network's codes are no numbers: its last steps went astray after the loss was looked at.",
+            "Train under another name with a lower learning_rate, or with precision=float32.",
+        )
     labels = torch.as_tensor(selection.labels[selection.indices])
     model = fit_latent(
         codes, labels, [library.shapes[k].name for k in selection.indices], selection.classes, field.code_shape,

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from engine import cli
-from engine.errors import Cancelled, InputError
+from engine.errors import Cancelled, InputError, JobFailed
 from engine.fields import evidence as ev
 from engine.fields.conditional import GridField
 from engine.geometry.clouds import PointCloud
@@ -29,7 +29,8 @@ from engine.geometry.meshes import Mesh
 from engine.meshing import is_watertight
 from engine.priors.prior import load_prior
 from engine.training.batches import make_batch
-from engine.training.prior_training import parse_overrides
+from engine.training.library import load_library
+from engine.training.prior_training import Selection, learn_latent, parse_overrides
 from engine.training.train import (
     PRESETS,
     Objective,
@@ -338,7 +339,8 @@ def test_from_a_folder_of_meshes_to_a_completed_shape(
 
     # Another training begins where this one ended, and says so.
     second = ["train", str(library_folder), "--name", "second", "--device", "cpu", "--workers", "1",
-              "--pose-steps", "1", "--from", "tiny ž", "--set", "steps=1", "--set", "batch=2", "--json"]
+              "--pose-steps", "1", "--from", "tiny ž", "--set", "steps=1", "--set", "batch=2",
+              "--set", "precision=float32", "--json"]
     assert cli.main(second) == 0
     capsys.readouterr()
     child = load_prior("second")
@@ -494,3 +496,15 @@ def test_shapes_whose_two_opinions_differ_are_marked(records: np.ndarray) -> Non
     for given, sure in ((records, True), (doubtful, False)):
         batch = make_batch(given, np.arange(2), np.ones(2), 4, 64, [0, 0, 0])
         assert bool((batch.signed == sure).all())
+
+
+def test_a_network_that_went_astray_is_not_made_a_prior(library_folder: Path, records: np.ndarray) -> None:
+    library = load_library(library_folder)
+    field = GridField(**(TINY.arguments or {}))
+    with torch.no_grad():
+        next(field.parameters()).fill_(math.nan)
+    labels = np.zeros(len(records), np.int64)
+    chosen = Selection(np.arange(2), np.full(2, 0.5), labels, ["round"], np.array([], np.int64))
+    with pytest.raises(JobFailed) as refused:
+        learn_latent(library, records, chosen, field)
+    assert refused.value.code == "training_diverged" and "float32" in refused.value.remedy
