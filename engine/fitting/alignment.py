@@ -34,12 +34,13 @@ fifty scenes one lies on its side)."""
 @dataclass
 class PoseEstimate:
     """to_scene: canonical -> scene.  classes: name -> probability.  found_by: how, in words.  log_share: logarithm of
-    the belief that it is this one, among those in question."""
+    the belief that it is this one, among those in question.  symmetry: what corrected its place, '' = nothing."""
 
     to_scene: Similarity
     classes: dict[str, float]
     found_by: str = ""
     log_share: float = 0.0
+    symmetry: str = ""
 
 
 def yaw_rotation(angle: float) -> Float64Array:
@@ -284,4 +285,4 @@ def find_pose(prior: Prior, cloud: PointCloud, mode: Literal["scale", "similarit
         return PoseEstimate(observed_frame(cloud.points).inverse(), {}, "bounding box")
     pose = network_pose(prior, cloud) if mode == "scale" else rotation_search(prior, cloud)[0]
     to_scene, symmetry = centred_by_symmetry(cloud, pose.to_scene)
-    return replace(pose, to_scene=to_scene, found_by=f"{pose.found_by}, {symmetry}" if symmetry else pose.found_by)
+    return replace(pose, to_scene=to_scene, symmetry=symmetry)

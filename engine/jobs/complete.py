@@ -356,7 +356,7 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
         "noise": noise,
         "evidence": scan.about,
         "alignment": {
-            "mode": request.align, "found_by": pose.found_by, "scale": to_scene.scale,
+            "mode": request.align, "found_by": pose.found_by, "symmetry": pose.symmetry, "scale": to_scene.scale,
             "matrix": to_scene.matrix().tolist(),
         },
         "classes": dict(sorted(pose.classes.items(), key=lambda item: -item[1])[:3]),

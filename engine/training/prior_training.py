@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from .. import __version__
-from ..errors import Cancelled, EngineError, InputError, JobFailed
+from ..errors import Cancelled, EngineError, InputError
 from ..fields.conditional import GridField
 from ..fields.evidence import whole_evidence
 from ..fitting.completion import CompletionSettings, complete_canonical
@@ -42,6 +42,7 @@ from .train import (
     Run,
     TrainingProgress,
     TrainingSettings,
+    diverged,
     join_processes,
     run_exists,
     train,
@@ -384,12 +385,7 @@ def learn_latent(
         on_progress=lambda done: on_progress(0.5 * done),
     )
     if not bool(codes.isfinite().all()):
-        raise JobFailed(
-            "training_diverged",
-            "The training came to nothing.",
-            "The network's codes are no numbers: its last steps went astray after the loss was looked at.",
-            "Train under another name with a lower learning_rate, or with precision=float32.",
-        )
+        raise diverged("The network's codes are no numbers: its last steps went astray after the loss was looked at.")
     labels = torch.as_tensor(selection.labels[selection.indices])
     model = fit_latent(
         codes, labels, [library.shapes[k].name for k in selection.indices], selection.classes, field.code_shape,

@@ -97,7 +97,10 @@ def gradient_loss(
     query: points (B, P, 3) -> distances (B, P).  gradients: the true ones (B, P, 3).  signed: (B,); where 0, the normal
     loss takes either direction (SALD, Atzmon and Lipman 2021, eq. 3). The gradient is that of central differences: they
     cost six queries, and no second derivative of the networks. On every eighth point, within the clamped distance.
+    Without weights nothing is queried.
     """
+    if not (settings.eikonal or settings.normal):
+        return distances.new_zeros(())
     x, distance, wanted = points[:, ::8], distances[:, ::8], gradients[:, ::8]
     batch, count = distance.shape
     aside = STEP * torch.eye(3, device=x.device, dtype=x.dtype)
@@ -145,10 +148,9 @@ class Objective(nn.Module):
             sign = losses.sign_cross_entropy(predicted, distances, weight=signed[:, None].expand_as(distances))
             kl = losses.gaussian_kl(mean, log_variance)
             loss = 10 * distance + self.settings.sign * sign + self.settings.kl * kl
-            if self.settings.eikonal or self.settings.normal:
-                loss = loss + gradient_loss(
-                    lambda x: self.field.query(features, x), queries, distances, gradients, signed, self.settings
-                )
+            loss = loss + gradient_loss(
+                lambda x: self.field.query(features, x), queries, distances, gradients, signed, self.settings
+            )
         return loss, torch.stack([1000 * distance.detach(), sign.detach(), kl.detach()])
 
 
@@ -168,18 +170,18 @@ class AutoDecoder(nn.Module):
         signed: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """seats: (B,) which code belongs to each shape. The rest as for `Objective`; noise and keep are not used."""
-        features = self.field.decode(self.codes[seats])
+        codes = self.codes[seats]
+        features = self.field.decode(codes)
         predicted = self.field.query(features, queries)
         target = distances.clamp(-CLAMP, CLAMP)
         distance = torch.where(
             signed[:, None] > 0, (predicted - target).abs(), losses.sign_agnostic(predicted, target)
         ).mean()
-        length = self.codes[seats].square().sum(1).mean()
+        length = codes.square().sum(1).mean()
         loss = 10 * distance + self.settings.kl * length
-        if self.settings.eikonal or self.settings.normal:
-            loss = loss + gradient_loss(
-                lambda x: self.field.query(features, x), queries, distances, gradients, signed, self.settings
-            )
+        loss = loss + gradient_loss(
+            lambda x: self.field.query(features, x), queries, distances, gradients, signed, self.settings
+        )
         sign = losses.sign_cross_entropy(predicted.detach(), distances)
         return loss, torch.stack([1000 * distance.detach(), sign, length.detach()])
 
@@ -223,6 +225,15 @@ def run_exists(name: str) -> InputError:
         f"There is a training run called {name} already.",
         "Its checkpoint would be overwritten.",
         "Resume it with --resume, or choose another name.",
+    )
+
+
+def diverged(why: str) -> JobFailed:
+    return JobFailed(
+        "training_diverged",
+        "The training came to nothing.",
+        why,
+        "Train under another name with a lower learning_rate, or with precision=float32.",
     )
 
 
@@ -464,12 +475,7 @@ def train(
                 mean = np.mean(recent, 0)
                 recent.clear()
                 if not np.isfinite(mean[0]):
-                    raise JobFailed(
-                        "training_diverged",
-                        "The training came to nothing.",
-                        f"Before step {run.step} the loss stopped being a number.",
-                        "Train under another name with a lower learning_rate, or with precision=float32.",
-                    )
+                    raise diverged(f"Before step {run.step} the loss stopped being a number.")
                 left = (now - began) / (run.step - first_step) * (settings.steps - run.step)
                 measured = None
                 if validate is not None and (run.step % validate_every == 0 or run.step == settings.steps):

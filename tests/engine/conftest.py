@@ -13,6 +13,7 @@ import trimesh
 
 from engine.fields import evidence as ev
 from engine.fields.conditional import GridField
+from engine.fields.deepsdf import DeepSDF
 from engine.fields.pose import PoseNet
 from engine.geometry.meshes import Mesh
 from engine.priors.prior import save_prior
@@ -138,3 +139,26 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def balls_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prior of architecture `deepsdf`: the code (2 numbers) is a ball whose radius grows with the first, from 0.18 at
+    -1.2 to 0.47 at 1.7."""
+    torch.manual_seed(0)
+    network = DeepSDF(code=2, hidden=64, layers=4, dropout=0.0)
+    network.code_log_variance.fill_(0.0)
+    optimiser = torch.optim.Adam(network.parameters(), lr=5e-3)
+    for step in range(500):
+        optimiser.param_groups[0]["lr"] = 5e-3 * (1 - step / 500)
+        radius = 0.18 + 0.29 * torch.rand(16, 1)
+        codes = torch.cat([(radius - 0.3) / 0.1, torch.zeros(16, 1)], 1)
+        points = torch.rand(16, 128, 3) - 0.5
+        wanted = (points.norm(dim=-1) - radius).clamp(-0.1, 0.1)
+        loss = (network.query(network.decode(codes), points) - wanted).abs().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    path = tmp_path_factory.mktemp("priors") / "balls.safetensors"
+    save_prior(path, network.eval(), {"name": "balls", "version": "1", "classes": ["ball"]})
+    return path

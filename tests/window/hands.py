@@ -185,8 +185,9 @@ def click(place):
     yield from pause()
 
 
-def drag(place, distance, steps=24, each=lambda: None):
-    """Presses at a place, moves `distance` pixels to the right and lets go; `each` is called after every move."""
+def drag(place, distance, steps=24, each=lambda: None, wait=3):
+    """Presses at a place, moves `distance` pixels to the right and lets go; after every move it waits `wait` ticks and
+    calls `each`."""
     x, y = place
     event(x, y)
     yield from pause(2)
@@ -194,7 +195,7 @@ def drag(place, distance, steps=24, each=lambda: None):
     yield from pause(2)
     for step in range(1, steps + 1):
         event(x + distance * step / steps, y)
-        yield from pause(3)
+        yield from pause(wait)
         each()
     event(x + distance, y, "LEFTMOUSE", "RELEASE")
     yield from pause()

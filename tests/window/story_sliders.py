@@ -16,8 +16,8 @@ from hands import (
     FACTS,
     LOG,
     addon,
+    drag,
     empty_stage,
-    event,
     find_button,
     in_view,
     module,
@@ -85,20 +85,6 @@ def note_drawn():
         STEPS[-1]["drawn"] = time.perf_counter()
 
 
-def move(place, distance):
-    """As `drag`, with a mouse that reports as often as the window listens."""
-    x, y = place
-    event(x, y)
-    yield from pause(2)
-    event(x, y, "LEFTMOUSE", "PRESS")
-    yield from pause(2)
-    for step in range(1, MOVES + 1):
-        event(x + distance * step / MOVES, y)
-        yield
-    event(x + distance, y, "LEFTMOUSE", "RELEASE")
-    yield from pause()
-
-
 def story():
     empty_stage()
     addon().preferences.device = "cpu"
@@ -135,7 +121,7 @@ def story():
         obj["shapewright_slider_resolution"] = resolution
         distance = 60
         for direction in (1, -1):  # there and back again: the first moves warm up
-            yield from move(place, direction * distance)
+            yield from drag(place, direction * distance, MOVES, wait=1)
             if direction == 1 and resolution == 64:
                 screenshot("2_dragged.png")
             yield from until(lambda: not session.sliders.busy, "the mesh at rest", 300)

@@ -1,4 +1,4 @@
-"""The reference procedure, with an auto-decoder trained within the test on balls of several sizes."""
+"""The reference procedure, with an auto-decoder trained within the tests on balls of several sizes."""
 
 from __future__ import annotations
 
@@ -16,33 +16,11 @@ from engine.evaluation.reference import (
     query_nodes,
     reference_completer,
 )
-from engine.fields.deepsdf import DeepSDF
 from engine.geometry.clouds import PointCloud
 from engine.meshing import is_watertight
-from engine.priors.prior import Prior, load_prior, save_prior
+from engine.priors.prior import Prior, load_prior
 
 SETTINGS = ReferenceSettings(steps=60, points=400, rate=0.02, resolution=24)
-
-
-@pytest.fixture(scope="module")
-def prior_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Decodes the code (2 numbers) to a ball whose radius grows with the first."""
-    torch.manual_seed(0)
-    network = DeepSDF(code=2, hidden=64, layers=4, dropout=0.0)
-    optimiser = torch.optim.Adam(network.parameters(), lr=5e-3)
-    for step in range(500):
-        optimiser.param_groups[0]["lr"] = 5e-3 * (1 - step / 500)
-        radius = 0.18 + 0.29 * torch.rand(16, 1)
-        codes = torch.cat([(radius - 0.3) / 0.1, torch.zeros(16, 1)], 1)
-        points = torch.rand(16, 128, 3) - 0.5
-        wanted = (points.norm(dim=-1) - radius).clamp(-0.1, 0.1)
-        loss = (network.query(network.decode(codes), points) - wanted).abs().mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    path = tmp_path_factory.mktemp("priors") / "balls.safetensors"
-    save_prior(path, network.eval(), {"name": "balls", "version": "1", "classes": ["ball"]})
-    return path
 
 
 def seen_ball(radius: float, count: int = 1500) -> PointCloud:
@@ -54,8 +32,8 @@ def seen_ball(radius: float, count: int = 1500) -> PointCloud:
 
 
 @pytest.mark.parametrize("radius", [0.24, 0.4])
-def test_the_code_is_found_and_the_whole_ball_with_it(prior_file: Path, radius: float) -> None:
-    run = complete_by_reference(load_prior(str(prior_file)), seen_ball(radius), SETTINGS)
+def test_the_code_is_found_and_the_whole_ball_with_it(balls_file: Path, radius: float) -> None:
+    run = complete_by_reference(load_prior(str(balls_file)), seen_ball(radius), SETTINGS)
     assert run.history[-1] < 0.5 * run.history[0]
     assert is_watertight(run.mesh)
     size = np.linalg.norm(run.mesh.vertices, axis=1)
@@ -65,15 +43,15 @@ def test_the_code_is_found_and_the_whole_ball_with_it(prior_file: Path, radius: 
     assert min(run.seconds.values()) > 0
 
 
-def test_without_a_viewpoint_and_in_any_frame(prior_file: Path) -> None:
-    prior = load_prior(str(prior_file))
+def test_without_a_viewpoint_and_in_any_frame(balls_file: Path) -> None:
+    prior = load_prior(str(balls_file))
     cloud = seen_ball(0.3)
     radial = cloud.points / np.linalg.norm(cloud.points, axis=1, keepdims=True)
     code, history = fit_code(prior, PointCloud(cloud.points, radial), SETTINGS)
     assert code.shape == (1, 2) and history[-1] < history[0]
 
-    mark, complete = reference_completer(str(prior_file), SETTINGS, "cpu", knows_frame=False)
-    other, _ = reference_completer(str(prior_file), ReferenceSettings(steps=5), "cpu")
+    mark, complete = reference_completer(str(balls_file), SETTINGS, "cpu", knows_frame=False)
+    other, _ = reference_completer(str(balls_file), ReferenceSettings(steps=5), "cpu")
     assert mark != other
     here = complete(cloud)
     assert cloud.viewpoint is not None
@@ -81,15 +59,15 @@ def test_without_a_viewpoint_and_in_any_frame(prior_file: Path) -> None:
     np.testing.assert_allclose(there.vertices, 8 * here.vertices + 7, atol=0.02)
 
 
-def test_it_stops_when_asked_and_refuses_other_architectures(prior_file: Path, small_prior_file: Path) -> None:
+def test_it_stops_when_asked_and_refuses_other_architectures(balls_file: Path, small_prior_file: Path) -> None:
     with pytest.raises(Cancelled):
-        fit_code(load_prior(str(prior_file)), seen_ball(0.3), SETTINGS, should_stop=lambda: True)
+        fit_code(load_prior(str(balls_file)), seen_ball(0.3), SETTINGS, should_stop=lambda: True)
     grid: Prior = load_prior(str(small_prior_file))
     with pytest.raises(InputError) as refused:
         fit_code(grid, seen_ball(0.3), SETTINGS)
     assert refused.value.code == "reference_architecture" and "deepsdf" in refused.value.remedy
 
 
-def test_a_slice_of_the_grid_is_timed(prior_file: Path) -> None:
-    prior = load_prior(str(prior_file))
+def test_a_slice_of_the_grid_is_timed(balls_file: Path) -> None:
+    prior = load_prior(str(balls_file))
     assert query_nodes(prior, torch.zeros(1, 2), 1000) > 0

@@ -1,37 +1,21 @@
-"""Levenberg-Marquardt with the dense Jacobian, on an auto-decoder (`deepsdf`) trained within the test on balls."""
+"""Levenberg-Marquardt with the dense Jacobian, on an auto-decoder (`deepsdf`) trained within the tests on balls."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from engine.fields.deepsdf import DeepSDF
 from engine.fitting.completion import Completion, CompletionSettings, complete_canonical, complete_several
 from engine.geometry.clouds import PointCloud
-from engine.priors.prior import Prior, load_prior, save_prior
+from engine.priors.prior import Prior, load_prior
 
 
 @pytest.fixture(scope="module")
-def balls(tmp_path_factory: pytest.TempPathFactory) -> Prior:
-    """Decodes the code (2 numbers) to a ball whose radius grows with the first: 0.18 at -1.2 to 0.47 at 1.7."""
-    torch.manual_seed(0)
-    network = DeepSDF(code=2, hidden=64, layers=4, dropout=0.0)
-    network.code_log_variance.fill_(0.0)
-    optimiser = torch.optim.Adam(network.parameters(), lr=5e-3)
-    for step in range(500):
-        optimiser.param_groups[0]["lr"] = 5e-3 * (1 - step / 500)
-        radius = 0.18 + 0.29 * torch.rand(16, 1)
-        codes = torch.cat([(radius - 0.3) / 0.1, torch.zeros(16, 1)], 1)
-        points = torch.rand(16, 128, 3) - 0.5
-        wanted = (points.norm(dim=-1) - radius).clamp(-0.1, 0.1)
-        loss = (network.query(network.decode(codes), points) - wanted).abs().mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    path = tmp_path_factory.mktemp("priors") / "balls.safetensors"
-    save_prior(path, network.eval(), {"name": "balls", "version": "1", "classes": ["ball"]})
-    return load_prior(str(path))
+def balls(balls_file: Path) -> Prior:
+    return load_prior(str(balls_file))
 
 
 def seen_ball(radius: float, normals: bool = False, at: tuple[float, float, float] = (0, 0, 0)) -> PointCloud:
