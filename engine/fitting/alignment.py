@@ -3,9 +3,9 @@
 The input's own bounding box is no answer (its centre and size are those of the part); the pose network says where the
 whole is. Rotations are first reduced to a few by the points themselves (walls, edges and legs give the yaw up to
 quarter turns, layers give directions that may be up), then the network looks at each. What a completion at every
-candidate looks like (distance of the points, depth in seen-empty space, agreement with the mirror image) was tried as a
-further judge and added nothing: the encoder explains a scan in a wrong pose nearly as well. Last, a symmetry that the
-points show says exactly where the middle is.
+candidate looks like (distance of the points, depth in seen-empty space, what it foresees of held-back blocks) was tried
+as a further judge and added little: the encoder explains a scan in a wrong pose nearly as well. The points' own mirror
+plane is a better one, and a symmetry that they show says exactly where the middle is.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ from .symmetry import centred_by_symmetry
 SURELY_UP, UP_BONUS = 1.0, 4.0
 """Logits of the network's belief that a direction is up: beyond the first z is not doubted, the second speaks for z (of
 fifty scenes one lies on its side)."""
+
+SYMMETRY_BONUS = 4.0
+"""Logits for a rotation whose mirror plane explains all points and contradicts none."""
 
 
 @dataclass
@@ -279,10 +282,16 @@ def rotation_search(prior: Prior, cloud: PointCloud, ups: int = 4) -> list[PoseE
 
 
 def find_pose(prior: Prior, cloud: PointCloud, mode: Literal["scale", "similarity"]) -> PoseEstimate:
-    """Where the whole of a cloud with z up (as a rule) lies: its scale and place, and in 'similarity' its rotation."""
+    """Where the whole of a cloud with z up (as a rule) lies: its scale and place, and in 'similarity' its rotation.
+
+    Of several rotations the one that the network believes in and whose mirror plane the points bear out.
+    """
     if prior.pose is None:
         # A prior without a pose network: the part's own box is all there is to go by, and the report says so.
         return PoseEstimate(observed_frame(cloud.points).inverse(), {}, "bounding box")
-    pose = network_pose(prior, cloud) if mode == "scale" else rotation_search(prior, cloud)[0]
-    to_scene, symmetry = centred_by_symmetry(cloud, pose.to_scene)
-    return replace(pose, to_scene=to_scene, symmetry=symmetry)
+    poses = [network_pose(prior, cloud)] if mode == "scale" else rotation_search(prior, cloud)
+    # What lies farther behind no symmetry brings to the front.
+    poses = [pose for pose in poses if pose.log_share > poses[0].log_share - SYMMETRY_BONUS]
+    centred = [centred_by_symmetry(cloud, pose.to_scene) for pose in poses]
+    k = max(range(len(poses)), key=lambda k: poses[k].log_share + SYMMETRY_BONUS * centred[k].agreement)
+    return replace(poses[k], to_scene=centred[k].to_scene, symmetry=centred[k].by)

@@ -6,8 +6,8 @@ surface (Eikonal), and the code stays where the posterior puts it. Weights follo
 completion by Eikonal test-time optimisation and DeepSDF (Park 2019, sections 4.3 and 6.3), with the latent prior
 N(mean, variance) that the encoder gives in place of N(0, sigma^2).
 
-Two optimisers: damped Gauss-Newton with robust weights (`_levenberg_marquardt`), on code and pose together and on
-several starts as one batch, and Adam (`_adam`), the papers' own, as the reference.
+Two optimisers, both on code and pose together and on several starts as one batch: Adam (`_adam`), the papers' own, and
+damped Gauss-Newton with robust weights (`_levenberg_marquardt`).
 """
 
 from __future__ import annotations
@@ -30,9 +30,12 @@ from ..geometry.clouds import PointCloud
 from ..geometry.transforms import Similarity
 from ..priors.prior import Prior
 from .refinement import Residual, fit_residual
+from .symmetry import AGREES, LookedThrough, revolved, symmetries
 
 EVIDENCE_POINTS = 4096
 RAY_POINTS = 2048
+MOST_IMAGES = 40_000
+"""About an axis of revolution."""
 EMPTY_MARGIN = 0.01
 LM_POINTS = 1024
 HUBER, FAR = 0.002, 0.05
@@ -48,10 +51,10 @@ NEWTON_STEPS, ENOUGH = {"grid": 6, "deepsdf": 20}, 0.02
 class CompletionSettings:
     """steps, learning_rate: of the optimiser on the code; None = the architecture's own.
     surface, normal, eikonal, empty, latent: weights of the terms.  refine: correct the field near the observed points.
-    symmetry: use the mirror image where it agrees.  noise: standard deviation of the points in canonical units, None =
-    estimated.  temperature: how far starts are drawn around the posterior's mean (0 = at it).  optimiser: 'lm' is
-    damped Gauss-Newton, 'adam' the reference.  pose: what of the pose 'lm' may correct on the way.  from_encoder: start
-    at the encoder's code; else at 0, the prior's mean, as without an encoder.
+    symmetry: images of what was seen count where they agree.  noise: standard deviation of the points in canonical
+    units, None = estimated.  temperature: how far starts are drawn around the posterior's mean (0 = at it).  optimiser:
+    'lm' is damped Gauss-Newton, 'adam' the reference.  pose: what of the pose it may correct on the way.  from_encoder:
+    start at the encoder's code; else at 0, the prior's mean, as without an encoder.
     """
 
     optimiser: Literal["lm", "adam"] = "adam"
@@ -111,15 +114,20 @@ class Completion:
 
 @dataclass
 class _Evidence:
+    """What was observed. images: of `points` about an axis of revolution, with their normals, where there is one."""
+
     points: Tensor  # (N, 3)
     normals: Tensor | None
     rays: Tensor  # (R, 3) samples of seen-empty space, possibly none
     grid: Tensor  # (1, CHANNELS, R, R, R)
+    viewpoint: Tensor | None = None  # (3,)
+    images: tuple[Tensor, Tensor] | None = None  # (M, 3) each
 
 
 @dataclass
 class _Optimum:
-    """shift: (B, *code shape), of the code from the posterior's mean in its standard deviations.  poses: B."""
+    """shift: (B, *code shape), of the code from the posterior's mean in its standard deviations.  poses: B.  history:
+    the lowest cost of the batch, step by step."""
 
     shift: Tensor
     poses: list[Similarity]
@@ -127,33 +135,46 @@ class _Optimum:
     history: list[float]
 
 
-def _gather(prior: Prior, cloud: PointCloud, rng: np.random.Generator) -> _Evidence:
+def _gather(prior: Prior, cloud: PointCloud, symmetry: bool, rng: np.random.Generator) -> _Evidence:
     device = prior.device
-    points = torch.as_tensor(cloud.points, dtype=torch.float32, device=device)
-    normals = None if cloud.normals is None else torch.as_tensor(cloud.normals, dtype=torch.float32, device=device)
-    viewpoint = None
-    if cloud.viewpoint is not None:
-        viewpoint = torch.as_tensor(cloud.viewpoint, dtype=torch.float32, device=device)
-    chosen = rng.permutation(len(points))[:EVIDENCE_POINTS]
-    some = points[torch.as_tensor(chosen, device=device)]
-    grid = ev.cloud_evidence(some, viewpoint, prior.field.resolution)
+
+    def tensor(values: NDArray[np.floating[Any]]) -> Tensor:
+        return torch.as_tensor(values, dtype=torch.float32, device=device)
+
+    points = tensor(cloud.points)
+    normals = None if cloud.normals is None else tensor(cloud.normals)
+    viewpoint = None if cloud.viewpoint is None else tensor(cloud.viewpoint)
+    some = points[torch.as_tensor(rng.permutation(len(points))[:EVIDENCE_POINTS], device=device)]
     empty = points.new_zeros(0, 3)
     if viewpoint is not None:
         ends = points[torch.as_tensor(rng.permutation(len(points))[:RAY_POINTS], device=device)]
         towards = viewpoint - ends
         length = towards.norm(dim=1, keepdim=True)
-        near = torch.as_tensor(0.02 + 0.3 * rng.random((len(ends), 1)) ** 2, dtype=torch.float32, device=device)
-        far = torch.as_tensor(rng.random((len(ends), 1)), dtype=torch.float32, device=device) * length
+        near = tensor(0.02 + 0.3 * rng.random((len(ends), 1)) ** 2)
+        far = tensor(rng.random((len(ends), 1))) * length
         empty = torch.cat([ends + towards / length * torch.minimum(along, length) for along in (near, far)])
         empty = empty[(empty.abs() < ev.BOUND).all(1)]
-    return _Evidence(points, normals, empty, grid.contiguous(memory_format=torch.channels_last_3d))
+    turned = revolved(cloud, MOST_IMAGES) if symmetry else None
+    if turned is None:
+        grid = ev.cloud_evidence(some, viewpoint, prior.field.resolution)
+        images = None
+    else:
+        assert turned.normals is not None and viewpoint is not None
+        images = tensor(turned.points), tensor(turned.normals)
+        chosen = np.random.default_rng(len(turned.points)).permutation(len(turned.points))[:EVIDENCE_POINTS]
+        at = torch.cat([some, images[0][torch.as_tensor(chosen, device=device)]])[None]
+        weights = at.new_full(at.shape[:2], min(1.0, 2048 / len(some)))
+        seen = (torch.arange(at.shape[1], device=device) < len(some)) * weights
+        grid = ev.evidence_grid(at, weights, viewpoint.expand_as(at), seen, prior.field.resolution)
+    grid = grid.contiguous(memory_format=torch.channels_last_3d)
+    return _Evidence(points, normals, empty, grid, viewpoint, images)
 
 
 def _gradient(prior: Prior, features: Tensor, points: Tensor) -> Tensor:
-    """(N, 3) gradient of the field, differentiable in the features."""
+    """(B, N, 3) gradient of the fields at their points (B, N, 3), differentiable in the features."""
     with torch.enable_grad():
         x = points.detach().requires_grad_(True)
-        value = prior.field.query(features, x[None])
+        value = prior.field.query(features, x)
         return torch.autograd.grad(value.sum(), x, create_graph=True)[0]
 
 
@@ -166,58 +187,64 @@ def _adam(
     rng: np.random.Generator,
     on_step: Callable[[float], None],
 ) -> _Optimum:
-    """Adam on the code from `start` (1, *code shape), and on the numbers of the pose that settings.pose frees."""
+    """Adam on the code, and on the numbers of the pose that settings.pose frees, from every one of `start`
+    (B, *code shape) as one batch: its steps are those of each alone, but for rounding."""
+    count = len(start)
     deviation = (0.5 * encoded.log_variance).exp()
     steps = prior.field.optimiser_steps if settings.steps is None else settings.steps
     rate = prior.field.optimiser_rate if settings.learning_rate is None else settings.learning_rate
     shift = ((start - encoded.mean) / deviation).detach().clone().requires_grad_(True)
     groups: list[dict[str, Any]] = [{"params": [shift], "lr": rate / float(deviation.mean())}]
     freedom = _POSE_NUMBERS[settings.pose]
-    moved = torch.zeros(1, freedom, device=prior.device, requires_grad=freedom > 0)
+    moved = torch.zeros(count, freedom, device=prior.device, requires_grad=freedom > 0)
     if freedom:
         groups.append({"params": [moved], "lr": POSE_RATE})
     optimiser = torch.optim.Adam(groups, betas=(0.9, 0.95))
     evaluations, history = 0, []
-    best, best_shift, best_moved = math.inf, shift.detach().clone(), moved.detach().clone()
+    best = torch.full((count,), math.inf, device=prior.device)
+    best_shift, best_moved = shift.detach().clone(), moved.detach().clone()
 
-    def draw(count: int, total: int) -> Tensor:
-        return torch.as_tensor(rng.permutation(total)[:count], device=prior.device)
+    def draw(many: int, total: int) -> Tensor:
+        return torch.as_tensor(rng.permutation(total)[:many], device=prior.device)
 
     def placed(points: Tensor) -> Tensor:
-        return points if not freedom else _placed(points, _padded(moved))[0]
+        return _placed(points, _padded(moved)) if freedom else points.expand(count, -1, -1)
 
     for step in range(steps + 1):
         on_step(step / max(1, steps))
         with torch.enable_grad():
             features = prior.field.decode(encoded.mean + deviation * shift, encoded.skip16, encoded.skip32)
             picked = draw(2048, len(evidence.points))
-            at = evidence.points[picked]
-            distance = prior.field.query(features, placed(at)[None])[0]
-            loss = settings.surface * losses.surface(distance)
-            evaluations += len(at)
+            distance = prior.field.query(features, placed(evidence.points[picked]))
+            costs = [settings.surface * losses.surface(distance[k]) for k in range(count)]
+            evaluations += distance.numel()
             if len(evidence.rays):
-                free = evidence.rays[draw(2048, len(evidence.rays))]
-                loss = loss + settings.empty * losses.seen_empty(
-                    prior.field.query(features, placed(free)[None])[0], EMPTY_MARGIN
-                )
-                evaluations += len(free)
+                free = prior.field.query(features, placed(evidence.rays[draw(2048, len(evidence.rays))]))
+                evaluations += free.numel()
+                for k in range(count):
+                    costs[k] = costs[k] + settings.empty * losses.seen_empty(free[k], EMPTY_MARGIN)
             if settings.eikonal > 0 or (settings.normal > 0 and evidence.normals is not None):
                 some = picked[:512]
                 gradient = _gradient(prior, features, placed(evidence.points[some]))
-                loss = loss + settings.eikonal * losses.eikonal(gradient)
+                evaluations += gradient[..., 0].numel()
+                for k in range(count):
+                    costs[k] = costs[k] + settings.eikonal * losses.eikonal(gradient[k])
                 if evidence.normals is not None:
-                    wanted = evidence.normals[some]
-                    if freedom:
-                        wanted = wanted @ _corrections(_padded(moved))[1][0].T
-                    loss = loss + settings.normal * losses.normal(gradient, wanted)
-                evaluations += len(some)
-            loss = loss + settings.latent * (shift**2).mean() + POSE_WEIGHT * (moved**2).sum()
-        history.append(float(loss.detach()))
-        if history[-1] < best:
-            best, best_shift, best_moved = history[-1], shift.detach().clone(), moved.detach().clone()
+                    turns = _corrections(_padded(moved))[1]
+                    for k in range(count):
+                        wanted = evidence.normals[some] @ turns[k].T if freedom else evidence.normals[some]
+                        costs[k] = costs[k] + settings.normal * losses.normal(gradient[k], wanted)
+            for k in range(count):
+                costs[k] = costs[k] + settings.latent * (shift[k] ** 2).mean() + POSE_WEIGHT * (moved[k] ** 2).sum()
+            loss = torch.stack(costs)
+        now = loss.detach()
+        history.append(float(now.min()))
+        better = now < best
+        best = torch.where(better, now, best)
+        best_shift[better], best_moved[better] = shift.detach()[better], moved.detach()[better]
         if step < steps:
             optimiser.zero_grad()
-            torch.autograd.backward(loss)
+            torch.autograd.backward(loss.sum())
             optimiser.step()
     return _Optimum(best_shift, _similarities(_padded(best_moved)), evaluations, history)
 
@@ -489,17 +516,8 @@ def optimise_code(
 ) -> list[Completion]:
     """The codes (and, where settings.pose is not 'fixed', the poses) that explain the evidence best, one for each of
     `start` (B, *code shape), of which `encoded` holds as many."""
-    if settings.optimiser == "lm":
-        optimum = _levenberg_marquardt(prior, encoded, evidence, start, settings, rng, on_step)
-    else:
-        parts = [
-            _adam(prior, _one(encoded, k), evidence, start[k : k + 1], settings, rng, on_step)
-            for k in range(len(start))
-        ]
-        optimum = _Optimum(
-            torch.cat([part.shift for part in parts]), [pose for part in parts for pose in part.poses],
-            sum(part.evaluations for part in parts), parts[0].history,
-        )  # fmt: skip
+    optimise = _levenberg_marquardt if settings.optimiser == "lm" else _adam
+    optimum = optimise(prior, encoded, evidence, start, settings, rng, on_step)
     deviation = (0.5 * encoded.log_variance).exp()
     codes = (encoded.mean + deviation * optimum.shift).detach()
     completions = []
@@ -544,10 +562,18 @@ def _one(encoded: Encoded, k: int) -> Encoded:
 
 
 def _moved(evidence: _Evidence, pose: Similarity) -> _Evidence:
-    normals = evidence.normals
-    if normals is not None:
-        normals = normals @ torch.as_tensor(pose.rotation.T, dtype=normals.dtype, device=normals.device)
-    return _Evidence(_carried(evidence.points, pose), normals, _carried(evidence.rays, pose), evidence.grid)
+    def turned(normals: Tensor) -> Tensor:
+        return normals @ torch.as_tensor(pose.rotation.T, dtype=normals.dtype, device=normals.device)
+
+    images, viewpoint = evidence.images, evidence.viewpoint
+    return _Evidence(
+        _carried(evidence.points, pose),
+        None if evidence.normals is None else turned(evidence.normals),
+        _carried(evidence.rays, pose),
+        evidence.grid,
+        None if viewpoint is None else _carried(viewpoint[None], pose)[0],
+        None if images is None else (_carried(images[0], pose), turned(images[1])),
+    )
 
 
 def _carried(points: Tensor, pose: Similarity) -> Tensor:
@@ -556,26 +582,35 @@ def _carried(points: Tensor, pose: Similarity) -> Tensor:
     return pose.scale * (points @ rotation.T) + translation
 
 
-def _mirrored(completion: Completion, points: Tensor, tolerance: float = 0.02) -> tuple[Tensor, Tensor]:
-    """(M, 3) mirror images of those observed points (N, 3) whose image the completed shape agrees with, and (N,)
-    whether it does.
+def _images(completion: Completion, evidence: _Evidence) -> list[tuple[Tensor, Tensor | None]]:
+    """Where symmetries put the observed points, and their normals, each (M, 3): about an axis of revolution, or those
+    images in planes that agree with the completed shape and do not lie in space that was looked through."""
+    device = evidence.points.device
 
-    The plane is x = offset with the offset that agrees best: the frame's x = 0 is only as good as the pose.
-    """
-    sample = points[:: max(1, len(points) // 2000)]
+    def distance(points: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        at = torch.as_tensor(points, dtype=torch.float32, device=device)
+        return completion.signed_distance(at).double().cpu().numpy()
 
-    def reflected(x: Tensor, offset: float) -> Tensor:
-        return x * x.new_tensor([-1.0, 1.0, 1.0]) + x.new_tensor([2 * offset, 0.0, 0.0])
-
-    best, best_cost = 0.0, math.inf
-    for offset in torch.linspace(-0.03, 0.03, 13).tolist():
-        off = completion.signed_distance(reflected(sample, offset)).abs().clamp(max=0.03)
-        cost = float(off.mean()) + 0.01 * abs(offset)
-        if cost < best_cost:
-            best, best_cost = offset, cost
-    image = reflected(points, best)
-    agrees = completion.signed_distance(image).abs() < tolerance
-    return image[agrees], agrees
+    points = evidence.points.double().cpu().numpy()
+    looked_through = None
+    if evidence.viewpoint is not None:
+        looked_through = LookedThrough(points, evidence.viewpoint.double().cpu().numpy())
+    found: list[tuple[Tensor, Tensor | None]] = []
+    maps = symmetries(points, distance, looked_through)
+    if evidence.images is not None:
+        found, maps = [evidence.images], maps[:1]
+    for to_itself in maps:
+        images = to_itself.apply(points)
+        keep = np.abs(distance(images)) < AGREES
+        if looked_through is not None:
+            keep[keep] = ~looked_through(images[keep])
+        kept = torch.as_tensor(np.flatnonzero(keep), device=device)
+        facing = None
+        if evidence.normals is not None:
+            turn = torch.as_tensor(to_itself.rotation.T, dtype=evidence.normals.dtype, device=device)
+            facing = evidence.normals[kept] @ turn
+        found.append((torch.as_tensor(images, dtype=torch.float32, device=device)[kept], facing))
+    return found
 
 
 def estimate_noise(points: NDArray[np.floating[Any]], rng: np.random.Generator) -> float:
@@ -598,20 +633,18 @@ def refine(completion: Completion, evidence: _Evidence, settings: CompletionSett
     wanted = [torch.zeros(len(points), device=points.device)]
     weights = [torch.ones(len(points), device=points.device)]
     sides: list[tuple[Tensor, Tensor, float]] = []
-    if settings.symmetry:
-        image, agrees = _mirrored(completion, points)
+    for image, facing in _images(completion, evidence) if settings.symmetry else []:
         targets.append(image)
         wanted.append(torch.zeros(len(image), device=points.device))
         weights.append(torch.full((len(image),), 0.3, device=points.device))
-        if normals is not None:
-            facing = normals[agrees] * normals.new_tensor([-1.0, 1.0, 1.0])
+        if normals is not None and facing is not None:
             sides.append((image, facing, 0.15))
     if normals is not None:
         sides.append((points, normals, 0.5))
-    for of, facing, share in sides:
+    for of, outward, share in sides:
         # Either side of the surface too, so that a part the field has missed gets a body.
         for sign in (1.0, -1.0):
-            targets.append(of + sign * step * facing)
+            targets.append(of + sign * step * outward)
             wanted.append(torch.full((len(of),), sign * step, device=points.device))
             weights.append(torch.full((len(of),), share, device=points.device))
     at, want, weight = torch.cat(targets), torch.cat(wanted), torch.cat(weights)
@@ -643,7 +676,7 @@ def complete_several(
     """
     rng = np.random.default_rng([settings.seed, 7])
     on_stage("Reading the scan", 0.0)
-    evidence = _gather(prior, cloud, rng)
+    evidence = _gather(prior, cloud, settings.symmetry, rng)
     with torch.no_grad():
         encoded = prior.field.encode(evidence.grid)
         answers = [encoded if change is None else change(encoded, evidence.grid) for change in vary]

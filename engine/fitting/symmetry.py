@@ -1,12 +1,15 @@
-"""Symmetries that an observed part shows, and what they say of where the whole lies.
+"""Symmetries that an observed part shows, what they say of where the whole lies, and what of the part not seen.
 
 Furniture has a mirror plane, vessels and lamps have an axis: the pose network says roughly where, the points exactly. A
 mirror plane is right where mirrored points lie on observed surface and not in space that was looked through; an axis
-where all normals meet it.
+where all normals meet it. Images of what was seen are evidence of what was not: those about an axis before anything is
+decoded, those of planes where the completed shape agrees.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +27,42 @@ REACH = 0.05
 
 GAIN = 0.05
 """By how much of the points' share the moved plane must be better than the given one."""
+
+AGREES, MOST, CONTRADICTS = 0.02, 0.95, 0.03
+"""An image agrees with a shape whose surface is nearer than the first; a further symmetry is one where at least the
+second share of the images do, and at most the third lies in space that was looked through."""
+
+TURNS = 16
+"""Images about an axis of revolution, that which was seen among them."""
+
+Distance = Callable[[NDArray[np.floating[Any]]], NDArray[np.floating[Any]]]
+"""(N, 3) canonical points -> (N,) signed distance of the completed shape."""
+
+
+class LookedThrough:
+    """Whether points lie in space that a sensor looked through: before what it saw in that direction.
+
+    points: (N, 3), seen from viewpoint (3,).  A direction counts as looked into within 0.02 of a point's; 0.02 before
+    the surface is not yet empty.
+    """
+
+    def __init__(self, points: NDArray[np.floating[Any]], viewpoint: NDArray[np.floating[Any]]) -> None:
+        self.viewpoint = np.asarray(viewpoint, np.float64)
+        rays, self.depths = self._directions(points)
+        self.rays = cKDTree(rays)
+
+    def _directions(self, points: NDArray[np.floating[Any]]) -> tuple[Float64Array, Float64Array]:
+        away = np.asarray(points, np.float64) - self.viewpoint
+        depth = np.linalg.norm(away, axis=1)
+        return away / depth[:, None].clip(1e-9), depth
+
+    def __call__(self, points: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+        """(N, 3) -> (N,)"""
+        ray, depth = self._directions(points)
+        angle, k = self.rays.query(ray, distance_upper_bound=0.02)
+        looked = np.isfinite(angle)
+        empty: NDArray[np.bool_] = looked & (depth < self.depths[np.where(looked, k, 0)] - 0.02)
+        return empty
 
 
 def axis_of_revolution(
@@ -53,15 +92,14 @@ def axis_of_revolution(
     return centre if float((miss < tolerance).mean()) >= 0.85 else None
 
 
-def mirror_plane(cloud: PointCloud) -> float | None:
-    """x of the mirror plane of a canonical cloud with normals and a viewpoint, near 0; None where none is clearly
-    better than x = 0."""
+def mirror_plane(cloud: PointCloud) -> tuple[float | None, float]:
+    """x of the mirror plane of a canonical cloud with normals and a viewpoint, near 0, None where none is clearly
+    better than x = 0; and what speaks for the plane: the share of mirrored points on observed surface less that in
+    space that was looked through."""
     assert cloud.normals is not None and cloud.viewpoint is not None
-    viewpoint = cloud.viewpoint
     points, normals = cloud.points.astype(np.float64), cloud.normals.astype(np.float64)
     tree = cKDTree(points)
-    rays, depths = _directions(points, viewpoint)
-    seen = cKDTree(rays)
+    looked_through = LookedThrough(points, cloud.viewpoint)
     some = slice(None, None, max(1, len(points) // 1000))
     flip = np.array([-1.0, 1.0, 1.0])
 
@@ -74,10 +112,7 @@ def mirror_plane(cloud: PointCloud) -> float | None:
         facing = (normals[k] * normals[some] * flip).sum(1).clip(0.0)
         off = ((mirrored - points[k]) * normals[k]).sum(1)
         on = float((near * facing * np.exp(-((off / 0.006) ** 2))).mean())
-        ray, depth = _directions(mirrored, viewpoint)
-        angle, k = seen.query(ray, distance_upper_bound=0.02)
-        looked = np.isfinite(angle)
-        return on, float((looked & (depth < depths[np.where(looked, k, 0)] - 0.02)).mean())
+        return on, float(looked_through(mirrored).mean())
 
     def look(places: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.array([[x, *agreement(float(x))] for x in places])
@@ -90,35 +125,124 @@ def mirror_plane(cloud: PointCloud) -> float | None:
     k = int(np.argmax(score))
     given = agreement(0.0)
     if abs(table[k, 0]) > REACH - 0.005 or table[k, 1] < given[0] or score[k] < given[0] - given[1] + GAIN:
+        return None, given[0] - given[1]
+    return float(table[k, 0]), float(score[k])
+
+
+def vertical_axis(cloud: PointCloud) -> Float64Array | None:
+    """`axis_of_revolution` of a canonical cloud with normals, where it passes through the middle of the box at all."""
+    assert cloud.normals is not None
+    axis = axis_of_revolution(cloud.points, cloud.normals, 0.02)
+    return axis if axis is not None and float(np.abs(axis).max()) < 0.25 else None
+
+
+def revolved(cloud: PointCloud, most: int) -> PointCloud | None:
+    """Images of a canonical cloud about its axis of revolution, at most about `most`, or None where it has none.
+
+    Without those in space that was looked through, and without what is not part of the revolution (handles). Clouds
+    without normals or viewpoint have none: nothing tells where they contradict.
+    """
+    if cloud.normals is None or cloud.viewpoint is None:
         return None
-    return float(table[k, 0])
+    axis = vertical_axis(cloud)
+    if axis is None:
+        return None
+    middle = np.array([*axis, 0.0])
+    points, normals = cloud.points.astype(np.float64) - middle, cloud.normals.astype(np.float64)
+    across = np.linalg.norm(normals[:, :2], axis=1)
+    miss = np.abs(normals[:, 0] * points[:, 1] - normals[:, 1] * points[:, 0])
+    part = np.flatnonzero((miss < 0.03 * across) | (across < 0.3))
+    part = part[:: max(1, (TURNS - 1) * len(part) // most)]
+    maps = [Similarity(rotation=_turn(2 * np.pi * k / TURNS)) for k in range(1, TURNS)]
+    images = np.concatenate([turn.apply(points[part]) for turn in maps]) + middle
+    facing = np.concatenate([turn.apply_to_directions(normals[part]) for turn in maps])
+    free = ~LookedThrough(cloud.points, cloud.viewpoint)(images)
+    return PointCloud(images[free].astype(np.float32), facing[free].astype(np.float32))
 
 
-def _directions(points: Float64Array, viewpoint: NDArray[Any]) -> tuple[Float64Array, Float64Array]:
-    away = points - np.asarray(viewpoint, np.float64)
-    depth = np.linalg.norm(away, axis=1)
-    return away / depth[:, None], depth
+def _turn(angle: float) -> Float64Array:
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
 
 
-def centred_by_symmetry(cloud: PointCloud, to_scene: Similarity) -> tuple[Similarity, str]:
+def _about(linear: Float64Array, centre: Float64Array) -> Similarity:
+    """x -> linear (x - centre) + centre; linear may be a reflection."""
+    return Similarity(rotation=linear, translation=centre - linear @ centre)
+
+
+def symmetries(
+    points: NDArray[np.floating[Any]], distance: Distance, looked_through: LookedThrough | None
+) -> list[Similarity]:
+    """Maps of a completed shape in about the canonical frame to itself, `points` (N, 3) being what was seen of it.
+
+    The first is the mirror image in x, which things of the canonical frame have as a rule: the plane x = offset whose
+    images agree best with the shape, for x = 0 is only as good as the pose. Then, where nearly all images agree with
+    the shape and hardly any lies in space that was looked through: the mirror image in y, the half turn, and the
+    quarter turns with theirs.
+    """
+    sample = np.asarray(points[:: max(1, len(points) // 2000)], np.float64)
+
+    def judged(to_itself: Similarity) -> tuple[float, bool]:
+        """Mean distance of the images, and whether it is a symmetry beyond doubt."""
+        images = to_itself.apply(sample)
+        off = np.abs(distance(images))
+        sure = float((off < AGREES).mean()) >= MOST
+        sure = sure and looked_through is not None and float(looked_through(images).mean()) < CONTRADICTS
+        return float(off.clip(max=0.03).mean()), sure
+
+    def plane(axis: int) -> tuple[Similarity, Float64Array]:
+        flip, best, best_cost = np.eye(3), np.zeros(3), np.inf
+        flip[axis, axis] = -1.0
+        for offset in np.linspace(-0.03, 0.03, 13):
+            centre = np.eye(3)[axis] * offset
+            cost = judged(_about(flip, centre))[0] + 0.01 * abs(offset)
+            if cost < best_cost:
+                best, best_cost = centre, cost
+        return _about(flip, best), best
+
+    mirror, middle = plane(0)
+    found = [mirror]
+    other, centre = plane(1)
+    if not judged(other)[1]:
+        return found
+    found.append(other)
+    if judged(mirror)[1]:
+        found.append(mirror.after(other))
+        quarters = [_about(_turn(angle), middle + centre) for angle in (np.pi / 2, -np.pi / 2)]
+        if all(judged(quarter)[1] for quarter in quarters):
+            found += [*quarters, quarters[0].after(mirror), quarters[0].after(other)]
+    return found
+
+
+@dataclass(frozen=True)
+class Centred:
+    """to_scene: canonical -> the cloud's frame.  by: what was found, 'axis', 'mirror plane' or '' (nothing better than
+    the given pose).  agreement: share of the points that the symmetry explains less that which it contradicts, -1..1;
+    an axis explains all."""
+
+    to_scene: Similarity
+    by: str = ""
+    agreement: float = 0.0
+
+
+def centred_by_symmetry(cloud: PointCloud, to_scene: Similarity) -> Centred:
     """A pose (canonical -> the cloud's frame) moved so that an axis of revolution, or else a mirror plane, of the cloud
-    lies where the canonical frame has it, and which of the two was found ('axis', 'mirror plane', '').
+    lies where the canonical frame has it.
 
     Clouds without normals or without a viewpoint keep their pose: nothing tells where they contradict a symmetry.
     """
     if cloud.normals is None or cloud.viewpoint is None:
-        return to_scene, ""
+        return Centred(to_scene)
     inverse = to_scene.inverse()
     some = slice(None, None, max(1, len(cloud.points) // POINTS))
     seen = PointCloud(
         inverse.apply(cloud.points[some]), inverse.apply_to_directions(cloud.normals[some]),
         inverse.apply(cloud.viewpoint[None])[0],
     )  # fmt: skip
-    assert seen.normals is not None
-    axis = axis_of_revolution(seen.points, seen.normals, 0.02)
-    if axis is not None and float(np.abs(axis).max()) < 0.25:
-        return to_scene.after(Similarity(translation=np.array([*axis, 0.0]))), "axis"
-    x = mirror_plane(seen)
+    axis = vertical_axis(seen)
+    if axis is not None:
+        return Centred(to_scene.after(Similarity(translation=np.array([*axis, 0.0]))), "axis", 1.0)
+    x, agreement = mirror_plane(seen)
     if x is None:
-        return to_scene, ""
-    return to_scene.after(Similarity(translation=np.array([x, 0.0, 0.0]))), "mirror plane"
+        return Centred(to_scene, "", agreement)
+    return Centred(to_scene.after(Similarity(translation=np.array([x, 0.0, 0.0]))), "mirror plane", agreement)

@@ -6,6 +6,7 @@ import logging
 import platform
 import time
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from ..device import describe_device, peak_memory, resolve_device
 from ..errors import Cancelled, InputError, JobFailed
 from ..fields import evidence as ev
 from ..fitting.alignment import PoseEstimate, find_pose, network_pose
-from ..fitting.completion import Completion, CompletionSettings, complete_canonical, estimate_noise
+from ..fitting.completion import Completion, CompletionSettings, complete_several, estimate_noise
 from ..fitting.confidence import calibration_of, confidence, measure
 from ..fitting.hypotheses import variation
 from ..generation.codes import encode_mesh
@@ -41,22 +42,31 @@ FIRST_LOOK = 32
 """Cells along the box of the first preview; later ones are finer."""
 SAME_SHAPE = 0.006
 """Hypotheses nearer than this to one another (mean distance, canonical) count as one."""
+TOGETHER = 4
+"""Hypotheses after the first are optimised so many at once: memory stays bounded."""
 
 
 class _Reporter:
-    """Stage fractions of one hypothesis -> the job's progress with time left."""
+    """Stage fractions of the hypotheses in work -> the job's progress with time left."""
 
     def __init__(self, callbacks: JobCallbacks, hypotheses: int) -> None:
-        self.callbacks, self.hypotheses, self.hypothesis = callbacks, hypotheses, 0
+        self.callbacks, self.hypotheses = callbacks, hypotheses
+        self.first, self.count = 0, 1
+        """Of the hypotheses in work, and how many these are."""
         self.began = time.monotonic()
 
     def __call__(self, stage: str, within: float) -> None:
+        """within: 0..1, of the hypotheses in work."""
         if self.callbacks.should_stop():
             raise Cancelled
-        fraction = 0.05 + 0.95 * (self.hypothesis + min(within, 1.0)) / self.hypotheses
+        fraction = 0.05 + 0.95 * (self.first + self.count * min(within, 1.0)) / self.hypotheses
         elapsed = time.monotonic() - self.began
         left = elapsed * (1 - fraction) / fraction if fraction > 0.12 else None
-        message = f"Hypothesis {self.hypothesis + 1} of {self.hypotheses}" if self.hypotheses > 1 else ""
+        message = ""
+        if self.hypotheses > 1:
+            last = self.first + self.count
+            message = f"Hypothesis {last}" if self.count == 1 else f"Hypotheses {self.first + 1} to {last}"
+            message += f" of {self.hypotheses}"
         self.callbacks.on_progress(Progress(stage, min(fraction, 0.999), left, message))
 
 
@@ -255,41 +265,31 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
 
     def preview(mesh: Mesh, resolution: int, whole: Completion) -> None:
         placed = mesh_to_scene(mesh, _placed(whole, to_scene))
-        callbacks.on_preview(Preview(placed, resolution, report_progress.hypothesis))
+        callbacks.on_preview(Preview(placed, resolution, 0))
 
     evaluations = 0
     device_peak: int | None = None
     completions: list[tuple[Completion, Mesh]] = []
-    for k in range(request.hypotheses):
-        report_progress.hypothesis = k
 
-        def first_look(completion: Completion, k: int = k) -> None:
-            nonlocal evaluations
-            if k > 0:
-                return
-            try:
-                extraction = extract_sparse(completion.signed_distance, FIRST_LOOK, device=device)
-            except JobFailed:
-                return  # nothing to show yet; the optimisation may still find a surface
-            evaluations += extraction.evaluations
-            preview(extraction.mesh, FIRST_LOOK, completion)
+    def first_look(completion: Completion) -> None:
+        nonlocal evaluations
+        try:
+            extraction = extract_sparse(completion.signed_distance, FIRST_LOOK, device=device)
+        except JobFailed:
+            return  # nothing to show yet; the optimisation may still find a surface
+        evaluations += extraction.evaluations
+        preview(extraction.mesh, FIRST_LOOK, completion)
 
-        completion = complete_canonical(
-            prior,
-            canonical,
-            replace(settings, seed=request.seed + 1000 * k, temperature=0.0 if k == 0 else 1.0),
-            on_stage=lambda stage, fraction: report_progress(stage, 0.05 + 0.6 * fraction),
-            on_first=first_look,
-            should_stop=callbacks.should_stop,
-            vary=variation(prior, k, request.seed, request.class_name, pose.classes),
-        )
-        lap("optimise")
+    def extract(completion: Completion, number: int, count: int) -> Mesh:
+        """The mesh of a completion, which is `number` of the `count` in work."""
+        nonlocal evaluations, device_peak
 
-        def on_level(mesh: Mesh, resolution: int, completion: Completion = completion) -> None:
+        def on_level(mesh: Mesh, resolution: int) -> None:
             # No finer than the first look, it may be farther from the result: thin parts fall through the lattice.
-            if FIRST_LOOK < resolution < request.resolution and report_progress.hypothesis == 0:
+            if FIRST_LOOK < resolution < request.resolution and not completions:
                 preview(mesh, resolution, completion)
-            report_progress("Extracting the surface", 0.65 + 0.35 * resolution / request.resolution)
+            done = (number + resolution / request.resolution) / count
+            report_progress("Extracting the surface", 0.65 + 0.35 * done)
 
         extraction = extract_sparse(
             completion.signed_distance,
@@ -303,9 +303,25 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
         evaluations += completion.evaluations + extraction.evaluations
         if extraction.peak_bytes is not None:
             device_peak = max(device_peak or 0, extraction.peak_bytes)
-        mesh = clean_mesh(extraction.mesh, observed=completion.pose.apply(canonical.points))
-        if not any(_same(mesh, other) for _, other in completions):
-            completions.append((completion, mesh))
+        return clean_mesh(extraction.mesh, observed=completion.pose.apply(canonical.points))
+
+    # The first alone, so that it is seen as early as if it were the only one; the others in batches.
+    for start, end in pairwise([0, *range(1, request.hypotheses, TOGETHER), request.hypotheses]):
+        report_progress.first, report_progress.count = start, end - start
+        group = complete_several(
+            prior,
+            canonical,
+            replace(settings, seed=request.seed + 1000 * start, temperature=1.0 if start else 0.0),
+            [variation(prior, k, request.seed, request.class_name, pose.classes) for k in range(start, end)],
+            on_stage=lambda stage, fraction: report_progress(stage, 0.05 + 0.6 * fraction),
+            on_first=lambda completion: None if completions else first_look(completion),
+            should_stop=callbacks.should_stop,
+        )
+        lap("optimise")
+        for number, completion in enumerate(group):
+            mesh = extract(completion, number, len(group))
+            if not any(_same(mesh, other) for _, other in completions):
+                completions.append((completion, mesh))
         lap("extract")
 
     signals = measure(prior, canonical, pose.classes, settings.noise)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from engine.fitting.symmetry import axis_of_revolution, centred_by_symmetry, mirror_plane
+from engine.fitting.symmetry import Centred, axis_of_revolution, centred_by_symmetry, mirror_plane
 from engine.geometry.clouds import PointCloud
 from engine.geometry.sampling import estimate_normals
 from engine.geometry.transforms import Similarity
@@ -61,17 +61,17 @@ def test_no_axis_where_there_is_none() -> None:
 
 @pytest.mark.parametrize("x", [-0.035, 0.03])
 def test_the_mirror_plane_of_a_bench(x: float) -> None:
-    found = mirror_plane(seen(bench(x)))
-    assert found is not None and abs(found - x) <= 0.01
+    found, agreement = mirror_plane(seen(bench(x)))
+    assert found is not None and abs(found - x) <= 0.01 and agreement > 0.5
 
 
 def test_a_plane_that_is_right_stays_and_one_sided_things_too() -> None:
-    assert mirror_plane(seen(bench(0.0))) is None
+    assert mirror_plane(seen(bench(0.0)))[0] is None
     corner = trimesh.util.concatenate([
         trimesh.creation.box((0.9, 0.3, 0.9), trimesh.transformations.translation_matrix((0, 0.2, 0))),
         trimesh.creation.box((0.2, 0.5, 0.2), trimesh.transformations.translation_matrix((0.33, -0.2, 0.2))),
     ])  # fmt: skip
-    found = mirror_plane(seen(corner))
+    found, _ = mirror_plane(seen(corner))
     assert found is None or abs(found) <= 0.01  # the wall's middle: nothing speaks for the knob's
 
 
@@ -84,8 +84,9 @@ def test_the_pose_is_moved_in_the_scene_and_only_where_something_speaks_for_it()
         to_scene.apply(cloud.points), to_scene.apply_to_directions(cloud.normals),
         to_scene.apply(cloud.viewpoint[None])[0],
     )  # fmt: skip
-    pose, how = centred_by_symmetry(there, to_scene)
-    assert how == "axis"
-    np.testing.assert_allclose(pose.apply(np.zeros((1, 3))), to_scene.apply(np.array([[0.06, 0.03, 0.0]])), atol=0.02)
-    np.testing.assert_allclose(pose.rotation, turn)
-    assert centred_by_symmetry(PointCloud(there.points), to_scene) == (to_scene, "")
+    pose = centred_by_symmetry(there, to_scene)
+    assert pose.by == "axis" and pose.agreement == 1.0
+    wanted = to_scene.apply(np.array([[0.06, 0.03, 0.0]]))
+    np.testing.assert_allclose(pose.to_scene.apply(np.zeros((1, 3))), wanted, atol=0.02)
+    np.testing.assert_allclose(pose.to_scene.rotation, turn)
+    assert centred_by_symmetry(PointCloud(there.points), to_scene) == Centred(to_scene)
