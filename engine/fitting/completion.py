@@ -82,7 +82,7 @@ class Completion:
     data: mean |f| at the observed points before refinement.  empty: mean violation of seen-empty space.
     latent: mean squared distance of the code from the posterior mean in standard deviations.
     evaluations: field queries spent.  pose: correction that the optimisation found, from the frame of the cloud it was
-    given to the canonical frame of this completion.
+    given to the canonical frame of this completion.  symmetry: whose images the correction used.
     """
 
     prior: Prior
@@ -95,6 +95,7 @@ class Completion:
     evaluations: int
     history: list[float] = field(default_factory=list)
     pose: Similarity = field(default_factory=Similarity)
+    symmetry: str = ""
 
     def signed_distance(self, points: Tensor) -> Tensor:
         """(N, 3) canonical -> (N,) signed distance, negative inside. No gradients are kept."""
@@ -582,9 +583,10 @@ def _carried(points: Tensor, pose: Similarity) -> Tensor:
     return pose.scale * (points @ rotation.T) + translation
 
 
-def _images(completion: Completion, evidence: _Evidence) -> list[tuple[Tensor, Tensor | None]]:
-    """Where symmetries put the observed points, and their normals, each (M, 3): about an axis of revolution, or those
-    images in planes that agree with the completed shape and do not lie in space that was looked through."""
+def _images(completion: Completion, evidence: _Evidence) -> tuple[str, list[tuple[Tensor, Tensor | None]]]:
+    """Which symmetry there is, and where it puts the observed points and their normals, each (M, 3): about an axis of
+    revolution, or those images in planes that agree with the completed shape and do not lie in space that was looked
+    through."""
     device = evidence.points.device
 
     def distance(points: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
@@ -597,8 +599,9 @@ def _images(completion: Completion, evidence: _Evidence) -> list[tuple[Tensor, T
         looked_through = LookedThrough(points, evidence.viewpoint.double().cpu().numpy())
     found: list[tuple[Tensor, Tensor | None]] = []
     maps = symmetries(points, distance, looked_through)
+    name = {1: "mirror plane", 2: "two mirror planes", 3: "two mirror planes"}.get(len(maps), "quarter turns")
     if evidence.images is not None:
-        found, maps = [evidence.images], maps[:1]
+        name, found, maps = "axis", [evidence.images], maps[:1]
     for to_itself in maps:
         images = to_itself.apply(points)
         keep = np.abs(distance(images)) < AGREES
@@ -610,7 +613,7 @@ def _images(completion: Completion, evidence: _Evidence) -> list[tuple[Tensor, T
             turn = torch.as_tensor(to_itself.rotation.T, dtype=evidence.normals.dtype, device=device)
             facing = evidence.normals[kept] @ turn
         found.append((torch.as_tensor(images, dtype=torch.float32, device=device)[kept], facing))
-    return found
+    return name, found
 
 
 def estimate_noise(points: NDArray[np.floating[Any]], rng: np.random.Generator) -> float:
@@ -633,7 +636,8 @@ def refine(completion: Completion, evidence: _Evidence, settings: CompletionSett
     wanted = [torch.zeros(len(points), device=points.device)]
     weights = [torch.ones(len(points), device=points.device)]
     sides: list[tuple[Tensor, Tensor, float]] = []
-    for image, facing in _images(completion, evidence) if settings.symmetry else []:
+    completion.symmetry, images = _images(completion, evidence) if settings.symmetry else ("", [])
+    for image, facing in images:
         targets.append(image)
         wanted.append(torch.zeros(len(image), device=points.device))
         weights.append(torch.full((len(image),), 0.3, device=points.device))

@@ -35,6 +35,8 @@ second share of the images do, and at most the third lies in space that was look
 TURNS = 16
 """Images about an axis of revolution, that which was seen among them."""
 
+_RAYS = 4
+
 Distance = Callable[[NDArray[np.floating[Any]]], NDArray[np.floating[Any]]]
 """(N, 3) canonical points -> (N,) signed distance of the completed shape."""
 
@@ -59,9 +61,11 @@ class LookedThrough:
     def __call__(self, points: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
         """(N, 3) -> (N,)"""
         ray, depth = self._directions(points)
-        angle, k = self.rays.query(ray, distance_upper_bound=0.02)
+        angle, k = self.rays.query(ray, k=min(_RAYS, len(self.depths)), distance_upper_bound=0.02)
         looked = np.isfinite(angle)
-        empty: NDArray[np.bool_] = looked & (depth < self.depths[np.where(looked, k, 0)] - 0.02)
+        beyond = depth[:, None] < self.depths[np.where(looked, k, 0)] - 0.02
+        # At a silhouette one ray passes by: all that come near must have gone on.
+        empty: NDArray[np.bool_] = looked.any(1) & (beyond | ~looked).all(1)
         return empty
 
 
@@ -152,7 +156,7 @@ def revolved(cloud: PointCloud, most: int) -> PointCloud | None:
     across = np.linalg.norm(normals[:, :2], axis=1)
     miss = np.abs(normals[:, 0] * points[:, 1] - normals[:, 1] * points[:, 0])
     part = np.flatnonzero((miss < 0.03 * across) | (across < 0.3))
-    part = part[:: max(1, (TURNS - 1) * len(part) // most)]
+    part = part[:: max(1, -(-(TURNS - 1) * len(part) // most))]
     maps = [Similarity(rotation=_turn(2 * np.pi * k / TURNS)) for k in range(1, TURNS)]
     images = np.concatenate([turn.apply(points[part]) for turn in maps]) + middle
     facing = np.concatenate([turn.apply_to_directions(normals[part]) for turn in maps])

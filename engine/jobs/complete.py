@@ -347,6 +347,7 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
             "data": completion.data,
             "empty": completion.empty,
             "latent": completion.latent,
+            "symmetry": completion.symmetry,
             "residual": _residual(distances, canonical_to_scene.scale),
             "vertices": len(placed.vertices),
             "faces": len(placed.faces),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -10,8 +12,15 @@ import torch
 from scipy.spatial import cKDTree
 
 from engine.errors import Cancelled
+from engine.fields.conditional import Encoded
 from engine.fitting.alignment import network_pose, observed_frame, yaw_rotation
-from engine.fitting.completion import Completion, CompletionSettings, complete_canonical, estimate_noise
+from engine.fitting.completion import (
+    Completion,
+    CompletionSettings,
+    complete_canonical,
+    complete_several,
+    estimate_noise,
+)
 from engine.geometry.clouds import PointCloud
 from engine.meshing import extract_sparse
 from engine.priors.prior import Prior, load_prior
@@ -162,3 +171,18 @@ def test_pose_moves_scales_and_turns_with_the_cloud(prior: Prior) -> None:
 
 def test_yaw_rotation_turns_x_towards_y() -> None:
     assert np.allclose(yaw_rotation(np.pi / 2) @ [1, 0, 0], [0, 1, 0])
+
+
+@pytest.mark.parametrize("pose", ["fixed", "scale"])
+def test_several_starts_as_one_batch_end_where_each_alone_does(prior: Prior, pose: Literal["fixed", "scale"]) -> None:
+    def nearer(encoded: Encoded, grid: torch.Tensor) -> Encoded:
+        return replace(encoded, mean=encoded.mean + 0.5)
+
+    settings = CompletionSettings(steps=12, pose=pose, refine=False)
+    together = complete_several(prior, scan(noise=0.002), settings, [None, nearer, None])
+    alone = [complete_canonical(prior, scan(noise=0.002), settings, vary=vary) for vary in (None, nearer, None)]
+    for one, other in zip(together, alone, strict=True):
+        torch.testing.assert_close(one.code, other.code, atol=2e-3, rtol=0)
+        assert one.data == pytest.approx(other.data, rel=0.02)
+        np.testing.assert_allclose(one.pose.matrix(), other.pose.matrix(), atol=1e-3)
+    assert not torch.allclose(together[0].code, together[1].code, atol=0.05)

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 import trimesh
+from scipy.spatial import cKDTree
 
-from engine.fitting.symmetry import Centred, axis_of_revolution, centred_by_symmetry, mirror_plane
+from engine.fitting.alignment import PoseEstimate, find_pose
+from engine.fitting.completion import CompletionSettings, complete_canonical
+from engine.fitting.symmetry import (
+    Centred,
+    Distance,
+    LookedThrough,
+    axis_of_revolution,
+    centred_by_symmetry,
+    mirror_plane,
+    revolved,
+    symmetries,
+)
 from engine.geometry.clouds import PointCloud
+from engine.geometry.meshes import Mesh
 from engine.geometry.sampling import estimate_normals
+from engine.geometry.signed_distance import SignedDistance
 from engine.geometry.transforms import Similarity
+from engine.priors.prior import load_prior
 
 VIEWPOINT = np.array([0.7, -1.9, 0.9], np.float32)
 
@@ -22,6 +38,11 @@ def seen(mesh: trimesh.Trimesh, viewpoint: np.ndarray = VIEWPOINT, noise: float 
     hit, _, _ = mesh.ray.intersects_location(np.tile(viewpoint, (len(rays), 1)), rays, multiple_hits=False)
     points = (hit + noise * rng.normal(size=hit.shape)).astype(np.float32)[:4000]
     return PointCloud(points, estimate_normals(points, 16, viewpoint), viewpoint)
+
+
+def distance_to(mesh: trimesh.Trimesh) -> Distance:
+    field = SignedDistance(Mesh(np.asarray(mesh.vertices, np.float32), np.asarray(mesh.faces, np.int32), None))
+    return lambda points: field(points.astype(np.float32))[0]
 
 
 def vase(x: float, y: float) -> trimesh.Trimesh:
@@ -90,3 +111,86 @@ def test_the_pose_is_moved_in_the_scene_and_only_where_something_speaks_for_it()
     np.testing.assert_allclose(pose.to_scene.apply(np.zeros((1, 3))), wanted, atol=0.02)
     np.testing.assert_allclose(pose.to_scene.rotation, turn)
     assert centred_by_symmetry(PointCloud(there.points), to_scene) == Centred(to_scene)
+
+
+def test_what_was_seen_of_a_vase_tells_its_back_and_a_handle_stays_one() -> None:
+    whole = vase(0.05, 0.02)
+    handle = trimesh.creation.box((0.14, 0.03, 0.1), trimesh.transformations.translation_matrix((0.33, 0.02, -0.2)))
+    cloud = seen(trimesh.util.concatenate([whole, handle]))
+    images = revolved(cloud, 20_000)
+    assert images is not None and images.normals is not None and 5_000 < len(images.points) <= 21_000
+    off = np.abs(distance_to(whole)(images.points))
+    assert np.quantile(off, 0.95) < 0.01
+    behind = ((images.points - [0.05, 0.02, 0]) @ VIEWPOINT) < -0.02
+    assert behind.mean() > 0.3
+    outward = images.points[:, :2] - [0.05, 0.02]
+    assert ((images.normals[:, :2] * outward).sum(1) > -0.01).mean() > 0.95
+    assert cloud.viewpoint is not None
+    assert not LookedThrough(cloud.points, cloud.viewpoint)(images.points).any()
+
+    assert revolved(PointCloud(cloud.points, cloud.normals), 20_000) is None  # nothing says what is empty
+    assert revolved(seen(bench(0.0)), 20_000) is None
+
+
+def test_space_before_what_was_seen_was_looked_through() -> None:
+    wall = np.random.default_rng(0).uniform(-0.5, 0.5, (4000, 3)) * [1, 0, 1]
+    looked = LookedThrough(wall, np.array([0.0, -2, 0]))
+    assert looked(np.array([[0.1, -0.5, 0.1], [0, -0.05, 0]])).all()
+    assert not looked(np.array([[0.1, 0.5, 0.1], [0, -0.01, 0], [3.0, -0.5, 0], [0, -2, 0]])).any()
+
+
+def table(depth: float, back: bool = False) -> trimesh.Trimesh:
+    parts = [trimesh.creation.box((0.9, depth, 0.05), trimesh.transformations.translation_matrix((0, 0, 0.3)))]
+    for x in (-0.4, 0.4):
+        for y in (-0.5, 0.5):
+            leg = (x, y * (depth - 0.1), 0.0)
+            parts.append(trimesh.creation.box((0.05, 0.05, 0.6), trimesh.transformations.translation_matrix(leg)))
+    if back:
+        where = trimesh.transformations.translation_matrix((0, depth / 2 - 0.02, 0.1))
+        parts.append(trimesh.creation.box((0.9, 0.03, 0.4), where))
+    return trimesh.util.concatenate(parts)
+
+
+@pytest.mark.parametrize(
+    ("mesh", "count"), [(table(0.9), 7), (table(0.5), 3), (table(0.5, back=True), 1)], ids=["square", "oblong", "desk"]
+)
+def test_a_shape_is_mapped_to_itself_by_its_symmetries_and_by_no_others(mesh: trimesh.Trimesh, count: int) -> None:
+    cloud = seen(mesh)
+    assert cloud.viewpoint is not None
+    distance = distance_to(mesh)
+    found = symmetries(cloud.points, distance, LookedThrough(cloud.points, cloud.viewpoint))
+    assert len(found) == count
+    points = np.asarray(trimesh.sample.sample_surface(mesh, 2000, seed=0)[0])
+    for to_itself in found:
+        assert np.quantile(np.abs(distance(to_itself.apply(points))), 0.95) < 0.01
+    names = {tuple(np.rint(to_itself.rotation).astype(int).ravel()) for to_itself in found}
+    assert len(names) == count and tuple(np.eye(3, dtype=int).ravel()) not in names
+    # Without a viewpoint nothing contradicts: only the plane that all have is left.
+    assert len(symmetries(cloud.points, distance, None)) == 1
+
+
+@pytest.mark.parametrize(
+    ("mesh", "name"), [(vase(0, 0), "axis"), (table(0.5), "two mirror planes")], ids=["vase", "table"]
+)
+def test_a_completion_uses_the_symmetry_it_finds_and_says_so(mesh: trimesh.Trimesh, name: str) -> None:
+    prior, cloud = load_prior("household"), seen(mesh)
+    points = np.asarray(trimesh.sample.sample_surface(mesh, 4000, seed=0)[0], np.float32)
+    unseen = torch.from_numpy(points[cKDTree(cloud.points).query(points)[0] > 0.08])
+    off = {}
+    for symmetry in (True, False):
+        whole = complete_canonical(prior, cloud, CompletionSettings(symmetry=symmetry))
+        assert whole.symmetry == (name if symmetry else "")
+        off[symmetry] = float(whole.signed_distance(unseen).abs().mean())
+    assert off[True] < 0.8 * off[False]
+
+
+@pytest.mark.parametrize(("doubt", "right"), [(1.5, True), (6.0, False)])
+def test_the_mirror_plane_judges_between_yaws_that_are_about_as_likely(
+    doubt: float, right: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network's favourite is a quarter turn off: the plane outvotes it, but not a belief beyond doubt."""
+    turned = Similarity(rotation=np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]))
+    poses = [PoseEstimate(turned, {}, "yaw search", 0.0), PoseEstimate(Similarity(), {}, "yaw search", -doubt)]
+    monkeypatch.setattr("engine.fitting.alignment.rotation_search", lambda prior, cloud: poses)
+    found = find_pose(load_prior("household"), seen(bench(0.0)), "similarity")
+    assert np.allclose(found.to_scene.rotation, np.eye(3)) == right

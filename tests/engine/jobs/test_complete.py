@@ -153,6 +153,25 @@ def test_previews_come_coarse_to_fine_and_progress_grows(request_: CompleteReque
     assert len({p.stage for p in progress}) >= 4
 
 
+def test_further_answers_come_in_batches_and_leave_the_first_as_it_was(
+    request_: CompleteRequest, one_thread: None
+) -> None:
+    single: list[Preview] = []
+    previews: list[Preview] = []
+    progress: list[Progress] = []
+    alone = run(request_, scan(), on_preview=single.append)
+    several = run(
+        replace(request_, hypotheses=7), scan(), on_preview=previews.append, on_progress=progress.append
+    )  # fmt: skip
+    assert any(np.array_equal(mesh.vertices, alone.meshes[0].vertices) for mesh in several.meshes)
+    assert len(previews) == len(single)
+    assert np.array_equal(previews[-1].mesh.vertices, single[-1].mesh.vertices)
+    fractions = [p.fraction for p in progress]
+    assert all(b >= a - 1e-9 for a, b in pairwise(fractions)) and fractions[-1] == 1.0
+    told = list(dict.fromkeys(p.message for p in progress if p.message))
+    assert told == ["Hypothesis 1 of 7", "Hypotheses 2 to 5 of 7", "Hypotheses 6 to 7 of 7"]
+
+
 @pytest.mark.parametrize("after", [1, 4, 9])
 def test_cancel_is_heard_within_a_step(request_: CompleteRequest, after: int) -> None:
     asked: list[bool] = []
