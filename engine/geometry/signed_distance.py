@@ -87,7 +87,7 @@ class SignedDistance:
         a cracked mesh winds around a point, in a third of them."""
         needed = np.full(len(points), 2)
         if self._cracked:
-            needed[np.abs(self._winding(points)) > 0.5] = len(self._directions) // 3
+            needed[np.abs(self.winding(points)) > 0.5] = len(self._directions) // 3
         return self._escapes(points, needed)
 
     def _escapes(self, points: FloatArray, needed: NDArray[Any]) -> NDArray[np.bool_]:
@@ -103,7 +103,12 @@ class SignedDistance:
                     break
         return escapes >= needed
 
-    def _winding(self, points: FloatArray) -> NDArray[np.float64]:
+    def seen(self, points: FloatArray) -> NDArray[np.bool_]:
+        """(N,) whether rays escape from points (N, 3) in at least two directions, cracked or not."""
+        return self._escapes(points, np.full(len(points), 2))
+
+    def winding(self, points: FloatArray) -> NDArray[np.float64]:
+        """(N,) generalised winding number of the mesh about points (N, 3) (Barill 2018)."""
         import igl
 
         return np.asarray(
@@ -162,7 +167,7 @@ class SignedDistance:
         """Share of points near the surface where the generalised winding number says the same as visibility, 0..1."""
         points, normals = _sample(self.mesh, count, rng)
         queries = points + normals * rng.normal(0.0, 0.02, (count, 1)).astype(np.float32)
-        return float(np.mean((self._winding(queries) < 0.5) == self._escapes(queries, np.full(count, 2))))
+        return float(np.mean((self.winding(queries) < 0.5) == self.seen(queries)))
 
 
 def _quiet_warp() -> None:
