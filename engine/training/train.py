@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -263,6 +263,7 @@ class Run:
             )
         self.average = {k: v.detach().clone() for k, v in self.field.state_dict().items()}
         self.objective: nn.Module = self.module
+        self.compiling = settings.compile  # until the first step has shown that it works
         if settings.compile:
             self.objective = torch.compile(self.objective)  # type: ignore[assignment]
         if self.world > 1:
@@ -338,6 +339,21 @@ class Run:
         self.optimiser.load_state_dict({"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]})
         self.step, self.seconds = int(metadata["step"]), float(metadata["seconds"])
 
+    def _without_compiling(self, error: Exception) -> None:
+        """What torch.compile made has failed at its first step: not every device, system and compiler bears it."""
+        if self.world > 1:
+            raise JobFailed(
+                "compile_failed",
+                "The training could not be compiled.",
+                f"torch.compile failed on this {self.device.type} ({type(error).__name__}).",
+                "Train with compile=false (--set compile=false); it is slower.",
+            ) from error
+        log.warning(
+            "Training goes on without torch.compile, slower: it failed (%s: %.200s).", type(error).__name__, error
+        )
+        self.objective, self.settings = self.module, replace(self.settings, compile=False)
+        self.compiling = False
+
     def any_says(self, said: bool) -> bool:
         """Whether any process says so: all must leave at the same step, or the others wait for it for ever."""
         if self.world == 1:
@@ -387,13 +403,26 @@ class Run:
         generator = torch.Generator().manual_seed((s.seed * 1_000_003 + self.step) * 64 + self.rank)
         noise = move(torch.randn((len(batch.points), *self.field.code_shape), generator=generator))
         keep = (torch.rand(len(batch.points), generator=generator) >= s.skip_drop) & ~batch.whole
-        with torch.autocast(device.type, torch.bfloat16, enabled=s.precision == "bfloat16"):
-            loss, parts = self.objective(
-                given, move(batch.queries), move(batch.distances), move(batch.gradients), noise, move(keep.float()),
-                move(batch.signed.float()),
-            )
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        arguments = (
+            given, move(batch.queries), move(batch.distances), move(batch.gradients), noise, move(keep.float()),
+            move(batch.signed.float()),
+        )  # fmt: skip
+
+        def differentiate() -> tuple[Tensor, Tensor]:
+            self.optimiser.zero_grad(set_to_none=True)
+            with torch.autocast(device.type, torch.bfloat16, enabled=s.precision == "bfloat16"):
+                loss, parts = self.objective(*arguments)
+            loss.backward()
+            return loss, parts
+
+        try:
+            loss, parts = differentiate()
+        except Exception as error:
+            if not self.compiling:
+                raise
+            self._without_compiling(error)
+            loss, parts = differentiate()
+        self.compiling = False
         nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
         self.optimiser.step()
         self.step += 1

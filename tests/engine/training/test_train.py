@@ -217,6 +217,24 @@ def test_learning_rate_warms_up_and_falls() -> None:
     assert all(b < a for a, b in pairwise(rates[250:])) and rates[-1] == pytest.approx(0.02, abs=1e-3)
 
 
+def test_where_compiling_fails_it_goes_on_without_and_says_so(
+    records: np.ndarray, uninterrupted: Run, tmp_path: Path, one_thread: None,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    def broken(module: torch.nn.Module) -> Callable[..., Any]:
+        def forward(*arguments: Any) -> Any:
+            loss, _ = module(*arguments)
+            (1e6 * loss).backward()  # whatever it leaves behind, it is not learnt from
+            raise UnboundLocalError("cannot access local variable 'buf133'")
+
+        return forward
+
+    monkeypatch.setattr(torch, "compile", broken)
+    run = run_training(records, tmp_path / "compiled", replace(TINY, compile=True), report_every=2)
+    assert "without torch.compile" in caplog.text and "buf133" in caplog.text
+    assert same(run.average, uninterrupted.average) and run.settings.compile is False
+
+
 def test_presets_are_valid() -> None:
     assert set(PRESETS) == {"cpu", "gpu"}
     for settings in PRESETS.values():
