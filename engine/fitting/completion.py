@@ -115,14 +115,14 @@ class Completion:
 
 @dataclass
 class _Evidence:
-    """What was observed. images: of `points` about an axis of revolution, with their normals, where there is one."""
+    """What was observed. images: of `points` about an axis of revolution, where there is one, and their normals."""
 
     points: Tensor  # (N, 3)
     normals: Tensor | None
     rays: Tensor  # (R, 3) samples of seen-empty space, possibly none
     grid: Tensor  # (1, CHANNELS, R, R, R)
     viewpoint: Tensor | None = None  # (3,)
-    images: tuple[Tensor, Tensor] | None = None  # (M, 3) each
+    images: tuple[Tensor, Tensor | None] | None = None  # (M, 3) each
 
 
 @dataclass
@@ -160,13 +160,14 @@ def _gather(prior: Prior, cloud: PointCloud, symmetry: bool, rng: np.random.Gene
         grid = ev.cloud_evidence(some, viewpoint, prior.field.resolution)
         images = None
     else:
-        assert turned.normals is not None and viewpoint is not None
-        images = tensor(turned.points), tensor(turned.normals)
+        images = tensor(turned.points), None if turned.normals is None else tensor(turned.normals)
         chosen = np.random.default_rng(len(turned.points)).permutation(len(turned.points))[:EVIDENCE_POINTS]
         at = torch.cat([some, images[0][torch.as_tensor(chosen, device=device)]])[None]
         weights = at.new_full(at.shape[:2], min(1.0, 2048 / len(some)))
         seen = (torch.arange(at.shape[1], device=device) < len(some)) * weights
-        grid = ev.evidence_grid(at, weights, viewpoint.expand_as(at), seen, prior.field.resolution)
+        origin = points.new_zeros(3) if viewpoint is None else viewpoint
+        rays = torch.zeros_like(seen) if viewpoint is None else seen
+        grid = ev.evidence_grid(at, weights, origin.expand_as(at), rays, prior.field.resolution)
     grid = grid.contiguous(memory_format=torch.channels_last_3d)
     return _Evidence(points, normals, empty, grid, viewpoint, images)
 
@@ -573,7 +574,7 @@ def _moved(evidence: _Evidence, pose: Similarity) -> _Evidence:
         _carried(evidence.rays, pose),
         evidence.grid,
         None if viewpoint is None else _carried(viewpoint[None], pose)[0],
-        None if images is None else (_carried(images[0], pose), turned(images[1])),
+        None if images is None else (_carried(images[0], pose), None if images[1] is None else turned(images[1])),
     )
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from ..geometry.clouds import PointCloud
+from ..geometry.sampling import estimate_normals
 from ..geometry.transforms import Float64Array, Similarity
 
 POINTS = 4000
@@ -134,34 +135,38 @@ def mirror_plane(cloud: PointCloud) -> tuple[float | None, float]:
 
 
 def vertical_axis(cloud: PointCloud) -> Float64Array | None:
-    """`axis_of_revolution` of a canonical cloud with normals, where it passes through the middle of the box at all."""
-    assert cloud.normals is not None
-    axis = axis_of_revolution(cloud.points, cloud.normals, 0.02)
+    """`axis_of_revolution` of a canonical cloud, where it passes through the middle of the box at all."""
+    points, lines = cloud.points, cloud.normals
+    if lines is None:
+        points = points[:: max(1, len(points) // POINTS)]
+        lines = estimate_normals(points)
+    axis = axis_of_revolution(points, lines, 0.02)
     return axis if axis is not None and float(np.abs(axis).max()) < 0.25 else None
 
 
 def revolved(cloud: PointCloud, most: int) -> PointCloud | None:
     """Images of a canonical cloud about its axis of revolution, at most about `most`, or None where it has none.
 
-    Without those in space that was looked through, and without what is not part of the revolution (handles). Clouds
-    without normals or viewpoint have none: nothing tells where they contradict.
+    Without those in space that was looked through, and without what is not part of the revolution (handles). They have
+    normals where the cloud has.
     """
-    if cloud.normals is None or cloud.viewpoint is None:
-        return None
     axis = vertical_axis(cloud)
     if axis is None:
         return None
     middle = np.array([*axis, 0.0])
-    points, normals = cloud.points.astype(np.float64) - middle, cloud.normals.astype(np.float64)
-    across = np.linalg.norm(normals[:, :2], axis=1)
-    miss = np.abs(normals[:, 0] * points[:, 1] - normals[:, 1] * points[:, 0])
+    points = cloud.points.astype(np.float64) - middle
+    lines = (estimate_normals(cloud.points) if cloud.normals is None else cloud.normals).astype(np.float64)
+    across = np.linalg.norm(lines[:, :2], axis=1)
+    miss = np.abs(lines[:, 0] * points[:, 1] - lines[:, 1] * points[:, 0])
     part = np.flatnonzero((miss < 0.03 * across) | (across < 0.3))
     part = part[:: max(1, -(-(TURNS - 1) * len(part) // most))]
     maps = [Similarity(rotation=_turn(2 * np.pi * k / TURNS)) for k in range(1, TURNS)]
     images = np.concatenate([turn.apply(points[part]) for turn in maps]) + middle
-    facing = np.concatenate([turn.apply_to_directions(normals[part]) for turn in maps])
-    free = ~LookedThrough(cloud.points, cloud.viewpoint)(images)
-    return PointCloud(images[free].astype(np.float32), facing[free].astype(np.float32))
+    facing = np.concatenate([turn.apply_to_directions(lines[part]) for turn in maps]).astype(np.float32)
+    free = np.ones(len(images), bool)
+    if cloud.viewpoint is not None:
+        free = ~LookedThrough(cloud.points, cloud.viewpoint)(images)
+    return PointCloud(images[free].astype(np.float32), None if cloud.normals is None else facing[free])
 
 
 def _turn(angle: float) -> Float64Array:
@@ -233,19 +238,20 @@ def centred_by_symmetry(cloud: PointCloud, to_scene: Similarity) -> Centred:
     """A pose (canonical -> the cloud's frame) moved so that an axis of revolution, or else a mirror plane, of the cloud
     lies where the canonical frame has it.
 
-    Clouds without normals or without a viewpoint keep their pose: nothing tells where they contradict a symmetry.
+    Mirror planes are looked for only with normals and a viewpoint: else nothing tells what contradicts them.
     """
-    if cloud.normals is None or cloud.viewpoint is None:
-        return Centred(to_scene)
     inverse = to_scene.inverse()
     some = slice(None, None, max(1, len(cloud.points) // POINTS))
     seen = PointCloud(
-        inverse.apply(cloud.points[some]), inverse.apply_to_directions(cloud.normals[some]),
-        inverse.apply(cloud.viewpoint[None])[0],
-    )  # fmt: skip
+        inverse.apply(cloud.points[some]),
+        None if cloud.normals is None else inverse.apply_to_directions(cloud.normals[some]),
+        None if cloud.viewpoint is None else inverse.apply(cloud.viewpoint[None])[0],
+    )
     axis = vertical_axis(seen)
     if axis is not None:
         return Centred(to_scene.after(Similarity(translation=np.array([*axis, 0.0]))), "axis", 1.0)
+    if seen.normals is None or seen.viewpoint is None:
+        return Centred(to_scene)
     x, agreement = mirror_plane(seen)
     if x is None:
         return Centred(to_scene, "", agreement)
