@@ -51,7 +51,9 @@ def _found_by(result: bpy.types.Object) -> str:
         alignment = json.loads(result.get("shapewright_report", "{}")).get("alignment")
     except (ValueError, TypeError, AttributeError):
         return ""
-    return str(alignment.get("found_by") or "") if isinstance(alignment, dict) else ""
+    if not isinstance(alignment, dict):
+        return ""
+    return ", ".join(str(alignment[key]) for key in ("found_by", "symmetry") if alignment.get(key))
 
 
 def place(empty: bpy.types.Object, result: bpy.types.Object) -> None:

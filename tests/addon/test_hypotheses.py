@@ -225,6 +225,9 @@ def test_a_squeezed_alignment_is_refused_with_the_way_out(three):
 def test_deleted_it_can_be_shown_again(addon, three):
     expected = world(bpy.data.objects["Chair Alignment"])
     bpy.data.objects.remove(bpy.data.objects["Chair Alignment"])
+    report = json.loads(three[0]["shapewright_report"])
+    report["alignment"]["symmetry"] = "mirror plane"
+    three[0]["shapewright_report"] = json.dumps(report)
     activate(three[0])
     assert "shapewright.show_alignment" in [
         idname for idname, _, _ in draw(addon.panels.hypotheses.SHAPEWRIGHT_PT_alignment).operators
@@ -232,7 +235,7 @@ def test_deleted_it_can_be_shown_again(addon, three):
     bpy.ops.shapewright.show_alignment()
     np.testing.assert_allclose(world(bpy.data.objects["Chair Alignment"]), expected, atol=1e-5)
     layout = draw(addon.panels.hypotheses.SHAPEWRIGHT_PT_alignment)
-    assert "Found by: pose network" in layout.said
+    assert "Found by: pose network, mirror plane" in layout.said
     assert "shapewright.complete_again" in [idname for idname, _, _ in layout.operators] and "Lock" in layout.said
 
 
