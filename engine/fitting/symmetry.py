@@ -71,12 +71,12 @@ class LookedThrough:
 
 
 def axis_of_revolution(
-    points: NDArray[np.floating[Any]], normals: NDArray[np.floating[Any]], tolerance: float
+    points: NDArray[np.floating[Any]], normals: NDArray[np.floating[Any]], tolerance: float, share: float = 0.85
 ) -> Float64Array | None:
     """(2,) where the vertical axis of a surface of revolution is, or None where the points are not of one.
 
     points, normals: (N, 3), z up. Robust least squares of the distances by which the normals' horizontal lines miss the
-    axis; it is one where 85 % miss it by less than `tolerance` and they come from more than one side.
+    axis; it is one where such a share miss it by less than `tolerance` and they come from more than one side.
     """
     across = np.linalg.norm(normals[:, :2], axis=1)
     steep = across > 0.5
@@ -94,7 +94,7 @@ def axis_of_revolution(
         centre = np.linalg.solve(system, (rows * weight[:, None]).T @ wanted)
         miss = np.abs(rows @ centre - wanted)
         weight = 1 / (1 + (miss / (1.5 * np.median(miss) + 1e-6 * tolerance)) ** 2)
-    return centre if float((miss < tolerance).mean()) >= 0.85 else None
+    return centre if float((miss < tolerance).mean()) >= share else None
 
 
 def mirror_plane(cloud: PointCloud) -> tuple[float | None, float]:
@@ -134,13 +134,13 @@ def mirror_plane(cloud: PointCloud) -> tuple[float | None, float]:
     return float(table[k, 0]), float(score[k])
 
 
-def vertical_axis(cloud: PointCloud) -> Float64Array | None:
+def vertical_axis(cloud: PointCloud, share: float = 0.85, tolerance: float = 0.02) -> Float64Array | None:
     """`axis_of_revolution` of a canonical cloud, where it passes through the middle of the box at all."""
     points, lines = cloud.points, cloud.normals
     if lines is None:
         points = points[:: max(1, len(points) // POINTS)]
         lines = estimate_normals(points)
-    axis = axis_of_revolution(points, lines, 0.02)
+    axis = axis_of_revolution(points, lines, tolerance, share)
     return axis if axis is not None and float(np.abs(axis).max()) < 0.25 else None
 
 
@@ -148,9 +148,13 @@ def revolved(cloud: PointCloud, most: int) -> PointCloud | None:
     """Images of a canonical cloud about its axis of revolution, at most about `most`, or None where it has none.
 
     Without those in space that was looked through, and without what is not part of the revolution (handles). They have
-    normals where the cloud has.
+    normals where the cloud has.  Fewer and less exact normals (facets, a handle) do for an axis where hardly any image
+    lies in space that was looked through: anything with a corner turns into it.
     """
     axis = vertical_axis(cloud)
+    sure = axis is not None
+    if axis is None and cloud.viewpoint is not None:
+        axis = vertical_axis(cloud, 0.6, 0.05)
     if axis is None:
         return None
     middle = np.array([*axis, 0.0])
@@ -166,6 +170,8 @@ def revolved(cloud: PointCloud, most: int) -> PointCloud | None:
     free = np.ones(len(images), bool)
     if cloud.viewpoint is not None:
         free = ~LookedThrough(cloud.points, cloud.viewpoint)(images)
+    if not sure and float(free.mean()) < 1 - 0.5 * CONTRADICTS:
+        return None
     return PointCloud(images[free].astype(np.float32), None if cloud.normals is None else facing[free])
 
 

@@ -45,9 +45,9 @@ def distance_to(mesh: trimesh.Trimesh) -> Distance:
     return lambda points: field(points.astype(np.float32))[0]
 
 
-def vase(x: float, y: float) -> trimesh.Trimesh:
+def vase(x: float, y: float, sections: int = 64) -> trimesh.Trimesh:
     profile = np.array([[0, -0.5], [0.2, -0.5], [0.25, -0.1], [0.12, 0.3], [0.16, 0.5], [0, 0.5]])
-    mesh = trimesh.creation.revolve(profile, sections=64)
+    mesh = trimesh.creation.revolve(profile, sections=sections)
     mesh.apply_translation([x, y, 0])
     return mesh
 
@@ -134,6 +134,17 @@ def test_what_was_seen_of_a_vase_tells_its_back_and_a_handle_stays_one() -> None
     assert bare is not None and bare.normals is None
     assert np.quantile(np.abs(distance_to(whole)(bare.points)), 0.95) < 0.01
     assert revolved(seen(bench(0.0)), 20_000) is None
+
+
+def test_facets_do_for_an_axis_where_no_image_contradicts_and_corners_do_not() -> None:
+    coarse = vase(0.0, 0.0, sections=14)
+    cloud = seen(coarse)
+    assert cloud.normals is not None and axis_of_revolution(cloud.points, cloud.normals, 0.02) is None
+    images = revolved(cloud, 20_000)
+    assert images is not None and np.quantile(np.abs(distance_to(coarse)(images.points)), 0.95) < 0.02
+    assert revolved(PointCloud(cloud.points, cloud.normals), 20_000) is None  # nothing says that none contradicts
+    for sides in (4, 6):
+        assert revolved(seen(trimesh.creation.cylinder(0.3, 0.8, sections=sides)), 20_000) is None
 
 
 def test_space_before_what_was_seen_was_looked_through() -> None:
