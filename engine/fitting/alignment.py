@@ -185,13 +185,13 @@ def _place(guess: PoseGuess, k: int, rotation: Float64Array, frame: Similarity, 
     """Canonical -> the cloud's frame, from answer k of a look at the cloud turned by `rotation`."""
     yaw = float(guess.offset[k, 0]) if turn else 0.0
     seen = Similarity(
-        float(guess.log_scale[k].exp()), yaw_rotation(yaw), guess.centre[k].double().cpu().numpy()
+        float(guess.log_scale[k].exp()), yaw_rotation(yaw), guess.centre[k].cpu().double().numpy()
     )
     return Similarity(rotation=rotation).inverse().after(frame.inverse().after(seen))
 
 
 def _classes(prior: Prior, logits: Tensor) -> dict[str, float]:
-    return dict(zip(prior.classes, logits.double().softmax(0).tolist(), strict=True))
+    return dict(zip(prior.classes, logits.cpu().double().softmax(0).tolist(), strict=True))
 
 
 def network_pose(prior: Prior, cloud: PointCloud, turned: bool = False) -> PoseEstimate:
@@ -225,8 +225,8 @@ def _yaw_candidates(
     sides = [turn @ up for turn in quarter_turns(origin)]
     guess, _ = _look(prior.pose, cloud, sides, [True] * 4)
     bins = guess.yaw.shape[1]
-    beliefs = guess.yaw.double().log_softmax(1).cpu().numpy()
-    offsets = guess.offset.double().cpu().numpy()
+    beliefs = guess.yaw.cpu().double().log_softmax(1).numpy()
+    offsets = guess.offset.cpu().double().numpy()
     quarter = bins // 4
     rolled = np.stack([np.roll(beliefs[k], k * quarter) for k in range(4)])
     share = np.exp(rolled.mean(0))
@@ -264,7 +264,7 @@ def rotation_search(prior: Prior, cloud: PointCloud, ups: int = 4) -> list[PoseE
         rotations = [_to_up(direction) for direction in directions]
         sides = [yaw_rotation(-yaw_frame(cloud.points @ up.T)) @ up for up in rotations]
         guess, _ = _look(network, cloud, sides, [True] * len(sides))
-        return np.asarray(guess.upright.double().cpu().numpy())
+        return np.asarray(guess.upright.cpu().double().numpy())
 
     given = stands([np.array([0.0, 0.0, 1.0])])
     if given[0] > SURELY_UP:

@@ -284,7 +284,7 @@ def _placed(points: Tensor, pose: Tensor) -> Tensor:
 
 
 def _similarities(pose: Tensor) -> list[Similarity]:
-    scales, rotations, translations = (part.detach().double().cpu().numpy() for part in _corrections(pose))
+    scales, rotations, translations = (part.detach().cpu().double().numpy() for part in _corrections(pose))
     return [Similarity(float(scales[k]), rotations[k], translations[k]) for k in range(len(pose))]
 
 
@@ -592,12 +592,12 @@ def _images(completion: Completion, evidence: _Evidence) -> tuple[str, list[tupl
 
     def distance(points: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
         at = torch.as_tensor(points, dtype=torch.float32, device=device)
-        return completion.signed_distance(at).double().cpu().numpy()
+        return completion.signed_distance(at).cpu().double().numpy()
 
-    points = evidence.points.double().cpu().numpy()
+    points = evidence.points.cpu().double().numpy()
     looked_through = None
     if evidence.viewpoint is not None:
-        looked_through = LookedThrough(points, evidence.viewpoint.double().cpu().numpy())
+        looked_through = LookedThrough(points, evidence.viewpoint.cpu().double().numpy())
     found: list[tuple[Tensor, Tensor | None]] = []
     maps = symmetries(points, distance, looked_through)
     name = {1: "mirror plane", 2: "two mirror planes", 3: "two mirror planes"}.get(len(maps), "quarter turns")
