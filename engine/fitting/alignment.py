@@ -294,4 +294,7 @@ def find_pose(prior: Prior, cloud: PointCloud, mode: Literal["scale", "similarit
     poses = [pose for pose in poses if pose.log_share > poses[0].log_share - SYMMETRY_BONUS]
     centred = [centred_by_symmetry(cloud, pose.to_scene) for pose in poses]
     k = max(range(len(poses)), key=lambda k: poses[k].log_share + SYMMETRY_BONUS * centred[k].agreement)
-    return replace(poses[k], to_scene=centred[k].to_scene, symmetry=centred[k].by)
+    chosen = centred[k]
+    if mode == "similarity":
+        chosen = centred_by_symmetry(cloud, poses[k].to_scene, turn=True)
+    return replace(poses[k], to_scene=chosen.to_scene, symmetry=chosen.by)

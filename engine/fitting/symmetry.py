@@ -97,30 +97,39 @@ def axis_of_revolution(
     return centre if float((miss < tolerance).mean()) >= share else None
 
 
-def mirror_plane(cloud: PointCloud) -> tuple[float | None, float]:
-    """x of the mirror plane of a canonical cloud with normals and a viewpoint, near 0, None where none is clearly
-    better than x = 0; and what speaks for the plane: the share of mirrored points on observed surface less that in
-    space that was looked through."""
+def _mirror_agreement(cloud: PointCloud) -> Callable[[float, float], tuple[float, float]]:
+    """Of a cloud with normals and a viewpoint, the function of a mirror plane's yaw (radians, 0 = its normal is x) and
+    distance from the origin: share of mirrored points on observed surface, share of them in space that was looked
+    through."""
     assert cloud.normals is not None and cloud.viewpoint is not None
     points, normals = cloud.points.astype(np.float64), cloud.normals.astype(np.float64)
     tree = cKDTree(points)
     looked_through = LookedThrough(points, cloud.viewpoint)
     some = slice(None, None, max(1, len(points) // 1000))
-    flip = np.array([-1.0, 1.0, 1.0])
 
-    def agreement(x: float) -> tuple[float, float]:
-        """Share of mirrored points on observed surface, share of them in space that was looked through."""
-        mirrored = points[some] * flip + [2 * x, 0.0, 0.0]
+    def agreement(yaw: float, x: float) -> tuple[float, float]:
+        across = np.array([np.cos(yaw), np.sin(yaw), 0.0])
+        mirrored = points[some] - 2 * (points[some] @ across - x)[:, None] * across
+        facing = normals[some] - 2 * (normals[some] @ across)[:, None] * across
         distance, k = tree.query(mirrored, distance_upper_bound=0.03)
         near = np.isfinite(distance)
         k = np.where(near, k, 0)
-        facing = (normals[k] * normals[some] * flip).sum(1).clip(0.0)
+        alike = (normals[k] * facing).sum(1).clip(0.0)
         off = ((mirrored - points[k]) * normals[k]).sum(1)
-        on = float((near * facing * np.exp(-((off / 0.006) ** 2))).mean())
+        on = float((near * alike * np.exp(-((off / 0.006) ** 2))).mean())
         return on, float(looked_through(mirrored).mean())
 
+    return agreement
+
+
+def mirror_plane(cloud: PointCloud) -> tuple[float | None, float]:
+    """x of the mirror plane of a canonical cloud with normals and a viewpoint, near 0, None where none is clearly
+    better than x = 0; and what speaks for the plane: the share of mirrored points on observed surface less that in
+    space that was looked through."""
+    agreement = _mirror_agreement(cloud)
+
     def look(places: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.array([[x, *agreement(float(x))] for x in places])
+        return np.array([[x, *agreement(0.0, float(x))] for x in places])
 
     table = look(np.linspace(-REACH, REACH, 11))
     best = table[int(np.argmax(table[:, 1] - table[:, 2]))]
@@ -128,10 +137,31 @@ def mirror_plane(cloud: PointCloud) -> tuple[float | None, float]:
     table = table[np.argsort(table[:, 0], kind="stable")]
     score = table[:, 1] - table[:, 2]
     k = int(np.argmax(score))
-    given = agreement(0.0)
+    given = agreement(0.0, 0.0)
     if abs(table[k, 0]) > REACH - 0.005 or table[k, 1] < given[0] or score[k] < given[0] - given[1] + GAIN:
         return None, given[0] - given[1]
     return float(table[k, 0]), float(score[k])
+
+
+def turned_mirror_plane(cloud: PointCloud, x: float = 0.0) -> tuple[float, float] | None:
+    """(yaw in radians, distance from the origin) of the mirror plane of a cloud as `mirror_plane` takes it, near yaw 0
+    and x; None where none is clearly better than that: by 0.02, and 0.01 for every degree."""
+    agreement = _mirror_agreement(cloud)
+
+    def score(yaw: float, x: float) -> float:
+        on, empty = agreement(yaw, x)
+        return on - empty
+
+    given = best = score(0.0, x)
+    at = (0.0, x)
+    for turn, turns, shift, shifts in ((6.0, 7, 0.03, 7), (1.5, 7, 0.0075, 7), (0.4, 5, 0.002, 3)):
+        yaw, middle = at
+        for more in np.radians(np.linspace(-turn, turn, turns)):
+            for aside in np.linspace(-shift, shift, shifts):
+                found = score(yaw + float(more), middle + float(aside))
+                if found > best:
+                    best, at = found, (yaw + float(more), middle + float(aside))
+    return at if best > given + 0.02 + 0.01 * abs(np.degrees(at[0])) else None
 
 
 def vertical_axis(cloud: PointCloud, share: float = 0.85, tolerance: float = 0.02) -> Float64Array | None:
@@ -240,9 +270,9 @@ class Centred:
     agreement: float = 0.0
 
 
-def centred_by_symmetry(cloud: PointCloud, to_scene: Similarity) -> Centred:
+def centred_by_symmetry(cloud: PointCloud, to_scene: Similarity, turn: bool = False) -> Centred:
     """A pose (canonical -> the cloud's frame) moved so that an axis of revolution, or else a mirror plane, of the cloud
-    lies where the canonical frame has it.
+    lies where the canonical frame has it; its yaw is corrected by the plane too where `turn` says that it may be off.
 
     Mirror planes are looked for only with normals and a viewpoint: else nothing tells what contradicts them.
     """
@@ -259,6 +289,12 @@ def centred_by_symmetry(cloud: PointCloud, to_scene: Similarity) -> Centred:
     if seen.normals is None or seen.viewpoint is None:
         return Centred(to_scene)
     x, agreement = mirror_plane(seen)
+    plane = turned_mirror_plane(seen, x or 0.0) if turn else None
+    if plane is not None:
+        yaw, x = plane
+        across = np.array([np.cos(yaw), np.sin(yaw), 0.0])
+        corrected = to_scene.after(Similarity(rotation=_turn(yaw), translation=x * across))
+        return Centred(corrected, "mirror plane", agreement)
     if x is None:
         return Centred(to_scene, "", agreement)
     return Centred(to_scene.after(Similarity(translation=np.array([x, 0.0, 0.0]))), "mirror plane", agreement)

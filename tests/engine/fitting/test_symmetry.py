@@ -96,6 +96,18 @@ def test_a_plane_that_is_right_stays_and_one_sided_things_too() -> None:
     assert found is None or abs(found) <= 0.01  # the wall's middle: nothing speaks for the knob's
 
 
+@pytest.mark.parametrize("degrees", [-4.0, 0.8])
+def test_a_yaw_that_is_a_little_off_is_corrected_by_the_mirror_plane(degrees: float) -> None:
+    angle = np.radians(degrees)
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    guess, cloud = Similarity(rotation=turn, translation=np.array([0.01, 0, 0])), seen(bench(0.0))
+    found = centred_by_symmetry(cloud, guess, turn=True)
+    left = np.degrees(np.arctan2(found.to_scene.rotation[1, 0], found.to_scene.rotation[0, 0]))
+    assert abs(left) < 0.25 and found.by == "mirror plane"
+    assert abs(found.to_scene.translation[0]) < 0.01
+    np.testing.assert_allclose(centred_by_symmetry(cloud, guess).to_scene.rotation, turn)
+
+
 def test_the_pose_is_moved_in_the_scene_and_only_where_something_speaks_for_it() -> None:
     turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
     to_scene = Similarity(3.0, turn, np.array([5.0, -2, 1]))
