@@ -164,13 +164,13 @@ def turned_mirror_plane(cloud: PointCloud, x: float = 0.0) -> tuple[float, float
     return at if best > given + 0.02 + 0.01 * abs(np.degrees(at[0])) else None
 
 
-def vertical_axis(cloud: PointCloud, share: float = 0.85, tolerance: float = 0.02) -> Float64Array | None:
+def vertical_axis(cloud: PointCloud, share: float = 0.85) -> Float64Array | None:
     """`axis_of_revolution` of a canonical cloud, where it passes through the middle of the box at all."""
     points, lines = cloud.points, cloud.normals
     if lines is None:
         points = points[:: max(1, len(points) // POINTS)]
         lines = estimate_normals(points)
-    axis = axis_of_revolution(points, lines, tolerance, share)
+    axis = axis_of_revolution(points, lines, 0.02, share)
     return axis if axis is not None and float(np.abs(axis).max()) < 0.25 else None
 
 
@@ -178,13 +178,13 @@ def revolved(cloud: PointCloud, most: int) -> PointCloud | None:
     """Images of a canonical cloud about its axis of revolution, at most about `most`, or None where it has none.
 
     Without those in space that was looked through, and without what is not part of the revolution (handles). They have
-    normals where the cloud has.  Fewer and less exact normals (facets, a handle) do for an axis where hardly any image
-    lies in space that was looked through: anything with a corner turns into it.
+    normals where the cloud has.  Fewer normals (there is a handle too) do for an axis where hardly any image lies in
+    space that was looked through: anything with a corner turns into it.
     """
     axis = vertical_axis(cloud)
     sure = axis is not None
     if axis is None and cloud.viewpoint is not None:
-        axis = vertical_axis(cloud, 0.6, 0.05)
+        axis = vertical_axis(cloud, 0.7)
     if axis is None:
         return None
     middle = np.array([*axis, 0.0])
