@@ -20,7 +20,7 @@ COMPLETES = ("fields/*.py", "fitting/*.py", "geometry/*.py", "priors/*.py", "job
 """Of the engine: what decides how a completion comes out."""
 
 
-def _code() -> str:
+def source_mark() -> str:
     """Hash of that source: rows stored by other code are not taken for this one's."""
     root = Path(__file__).resolve().parent.parent
     files = sorted(file for pattern in COMPLETES for file in root.glob(pattern))
@@ -55,7 +55,7 @@ def product(
             }  # fmt: skip
         return Answer(result.meshes[0], figures)
 
-    settings = [_code(), loaded.sha256, align, resolution, seed, *([hypotheses] if hypotheses > 1 else [])]
+    settings = [source_mark(), loaded.sha256, align, resolution, seed, *([hypotheses] if hypotheses > 1 else [])]
     return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16], complete
 
 
