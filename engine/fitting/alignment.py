@@ -21,10 +21,11 @@ from torch import Tensor
 
 from ..fields.pose import SAMPLE, PoseGuess, PoseNet, pose_grid
 from ..geometry.clouds import PointCloud
+from ..geometry.sampling import estimate_normals
 from ..geometry.signed_distance import sphere_directions
 from ..geometry.transforms import Float64Array, Similarity
 from ..priors.prior import Prior
-from .symmetry import centred_by_symmetry
+from .symmetry import centred_by_symmetry, revolution_direction
 
 SURELY_UP, UP_BONUS = 1.0, 4.0
 """Logits of the network's belief that a direction is up: beyond the first z is not doubted, the second speaks for z (of
@@ -255,7 +256,8 @@ def yaw_search(prior: Prior, cloud: PointCloud, most: int = 6) -> list[PoseEstim
 def rotation_search(prior: Prior, cloud: PointCloud, ups: int = 4) -> list[PoseEstimate]:
     """Ways a cloud may lie whose up axis is z as a rule but need not be, the likeliest first.
 
-    `yaw_search` where the network sees it stand upright; else also about those `up_directions` that it likes best.
+    `yaw_search` where the network sees it stand upright; else also about those `up_directions` that it likes best. What
+    has an axis of revolution that is not upright lies: its axis is up, one way or the other.
     """
     assert prior.pose is not None
     network = prior.pose
@@ -266,17 +268,23 @@ def rotation_search(prior: Prior, cloud: PointCloud, ups: int = 4) -> list[PoseE
         guess, _ = _look(network, cloud, sides, [True] * len(sides))
         return np.asarray(guess.upright.cpu().double().numpy())
 
-    given = stands([np.array([0.0, 0.0, 1.0])])
-    if given[0] > SURELY_UP:
-        return yaw_search(prior, cloud)
-    others = up_directions(cloud.points)
-    belief = np.concatenate([given + UP_BONUS, stands(others)])
-    directions = [np.array([0.0, 0.0, 1.0]), *others]
+    lines = estimate_normals(cloud.points) if cloud.normals is None else cloud.normals
+    axis = revolution_direction(cloud.points, lines)
+    if axis is not None and abs(axis[2]) < np.cos(np.deg2rad(5)):
+        directions = [axis, -axis]
+        belief = stands(directions)
+    else:
+        z = np.array([0.0, 0.0, 1.0])
+        given = stands([z])
+        if given[0] > SURELY_UP:
+            return yaw_search(prior, cloud)
+        directions = [z, *up_directions(cloud.points)]
+        belief = np.concatenate([given + UP_BONUS, stands(directions[1:])])
     share = belief - belief.max() - np.log(np.exp(belief - belief.max()).sum())
     found = []
     for k in np.argsort(-belief)[:ups]:
         for pose in _yaw_candidates(prior, cloud, _to_up(directions[k]), 3, 0.05):
-            how = "yaw search" if k == 0 else "rotation search"
+            how = "yaw search" if directions[k][2] == 1 else "rotation search"
             found.append(replace(pose, found_by=how, log_share=pose.log_share + float(share[k])))
     return sorted(found, key=lambda pose: -pose.log_share)
 

@@ -97,6 +97,41 @@ def axis_of_revolution(
     return centre if float((miss < tolerance).mean()) >= share else None
 
 
+def revolution_direction(
+    points: NDArray[np.floating[Any]], normals: NDArray[np.floating[Any]], tolerance: float = 0.02, share: float = 0.85
+) -> Float64Array | None:
+    """(3,) unit direction of the axis of a surface of revolution that lies anyhow, or None where the points are not of
+    one, or of one with many axes (a ball, a plane).
+
+    points: (N, 3); normals: (N, 3), their sign does not matter.  The normals of such a surface meet the axis, that is,
+    their lines lie in a linear complex, whose direction is the smallest eigenvector of a 3 x 3 matrix (Pottmann and
+    Randrup 1998, "Rotational and helical surface approximation for reverse engineering").  tolerance: fraction of the
+    points' size by which a line may miss the axis; share: of the lines that are not nearly along it.
+    """
+    p: Float64Array = np.asarray(points[:: max(1, len(points) // POINTS)], np.float64)
+    n: Float64Array = np.asarray(normals[:: max(1, len(points) // POINTS)], np.float64)
+    p = p - p.mean(0)
+    p = p / max(float(np.ptp(p, axis=0).max()), 1e-12)
+    moment = np.cross(p, n)
+    weight = np.ones(len(p))
+    direction = np.zeros(3)
+    for _ in range(20):
+        mm, mn, nn = ((a * weight[:, None]).T @ b / weight.sum() for a, b in ((moment, moment), (moment, n), (n, n)))
+        if np.linalg.eigvalsh(nn)[0] < 0.01:
+            return None  # normals of one plane only: a plane, or a cylinder seen from one side
+        inner = np.linalg.solve(nn, mn.T)
+        values, vectors = np.linalg.eigh(mm - mn @ inner)
+        direction = vectors[:, 0]
+        shift = -inner @ direction
+        across = np.linalg.norm(np.cross(n, direction), axis=1)
+        miss = np.abs(moment @ direction + n @ (shift - (shift @ direction) * direction)) / across.clip(0.3)
+        weight = 1 / (1 + (miss / (1.5 * np.median(miss) + 1e-6)) ** 2)
+    steep = across > 0.5
+    if values[1] < 4 * values[0] + 1e-4 or steep.mean() < 0.2:
+        return None
+    return direction if float((miss[steep] < tolerance).mean()) >= share else None
+
+
 def _mirror_agreement(cloud: PointCloud) -> Callable[[float, float], tuple[float, float]]:
     """Of a cloud with normals and a viewpoint, the function of a mirror plane's yaw (radians, 0 = its normal is x) and
     distance from the origin: share of mirrored points on observed surface, share of them in space that was looked

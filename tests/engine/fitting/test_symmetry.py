@@ -7,6 +7,7 @@ import pytest
 import torch
 import trimesh
 from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
 
 from engine.fitting.alignment import PoseEstimate, find_pose
 from engine.fitting.completion import CompletionSettings, complete_canonical
@@ -17,6 +18,7 @@ from engine.fitting.symmetry import (
     axis_of_revolution,
     centred_by_symmetry,
     mirror_plane,
+    revolution_direction,
     revolved,
     symmetries,
 )
@@ -148,6 +150,31 @@ def test_what_was_seen_of_a_vase_tells_its_back_and_a_handle_stays_one() -> None
     assert revolved(seen(bench(0.0)), 20_000) is None
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_axis_of_what_lies_anyhow(seed: int) -> None:
+    turn = Rotation.random(random_state=seed).as_matrix()
+    cloud = seen(vase(0.08, -0.05), noise=0.001)
+    assert cloud.normals is not None
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (len(cloud.normals), 1))
+    axis = revolution_direction(5 * cloud.points @ turn.T + 7, signs * cloud.normals @ turn.T)
+    assert axis is not None and abs(axis @ turn[:, 2]) > np.cos(np.radians(0.7))
+
+
+@pytest.mark.parametrize(
+    "mesh",
+    [
+        bench(0.0),
+        trimesh.creation.box((0.6, 0.6, 0.9)),
+        trimesh.creation.icosphere(4, 0.4),
+        trimesh.creation.box((1, 1, 0.01)),
+    ],
+    ids=["bench", "column", "ball", "board"],
+)
+def test_what_has_no_axis_or_many_gets_none(mesh: trimesh.Trimesh) -> None:
+    cloud = seen(mesh)
+    assert cloud.normals is not None and revolution_direction(cloud.points, cloud.normals) is None
+
+
 def test_a_mug_has_an_axis_in_spite_of_its_handle_and_a_column_with_corners_has_none() -> None:
     cup = trimesh.creation.cylinder(0.3, 0.8, sections=64)
     handle = trimesh.creation.box((0.2, 0.16, 0.5), trimesh.transformations.translation_matrix((0.38, -0.05, 0)))
@@ -222,3 +249,16 @@ def test_the_mirror_plane_judges_between_yaws_that_are_about_as_likely(
     monkeypatch.setattr("engine.fitting.alignment.rotation_search", lambda prior, cloud: poses)
     found = find_pose(load_prior("household"), seen(bench(0.0)), "similarity")
     assert np.allclose(found.to_scene.rotation, np.eye(3)) == right
+
+
+def test_a_vase_that_lies_is_stood_on_its_foot_or_head() -> None:
+    turn = Rotation.from_euler("xz", [75, 20], degrees=True).as_matrix()
+    cloud = seen(vase(0.0, 0.0))
+    assert cloud.normals is not None and cloud.viewpoint is not None
+    lying = PointCloud(
+        (cloud.points @ turn.T).astype(np.float32), (cloud.normals @ turn.T).astype(np.float32),
+        (cloud.viewpoint @ turn.T).astype(np.float32),
+    )  # fmt: skip
+    found = find_pose(load_prior("household"), lying, "similarity")
+    assert found.found_by == "rotation search" and found.symmetry == "axis"
+    assert abs(found.to_scene.rotation[:, 2] @ turn[:, 2]) > np.cos(np.radians(1))
