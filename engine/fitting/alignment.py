@@ -23,7 +23,7 @@ from ..fields.pose import SAMPLE, PoseGuess, PoseNet, pose_grid
 from ..geometry.clouds import PointCloud
 from ..geometry.sampling import estimate_normals
 from ..geometry.signed_distance import sphere_directions
-from ..geometry.transforms import Float64Array, Similarity
+from ..geometry.transforms import Float64Array, Similarity, yaw_rotation
 from ..priors.prior import Prior
 from .symmetry import centred_by_symmetry, revolution_direction
 
@@ -45,12 +45,6 @@ class PoseEstimate:
     found_by: str = ""
     log_share: float = 0.0
     symmetry: str = ""
-
-
-def yaw_rotation(angle: float) -> Float64Array:
-    """(3, 3) turn by `angle` radians about z."""
-    c, s = np.cos(angle), np.sin(angle)
-    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
 
 
 def _spread(along: Float64Array, cell: float) -> Float64Array:

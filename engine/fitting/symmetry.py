@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 
 from ..geometry.clouds import PointCloud
 from ..geometry.sampling import estimate_normals
-from ..geometry.transforms import Float64Array, Similarity
+from ..geometry.transforms import Float64Array, Similarity, yaw_rotation
 
 POINTS = 4000
 """Looked at of a cloud."""
@@ -37,6 +37,7 @@ TURNS = 16
 """Images about an axis of revolution, that which was seen among them."""
 
 _RAYS = 4
+"""Of those about a direction, that must all have gone on."""
 
 Distance = Callable[[NDArray[np.floating[Any]]], NDArray[np.floating[Any]]]
 """(N, 3) canonical points -> (N,) signed distance of the completed shape."""
@@ -229,7 +230,7 @@ def revolved(cloud: PointCloud, most: int) -> PointCloud | None:
     miss = np.abs(lines[:, 0] * points[:, 1] - lines[:, 1] * points[:, 0])
     part = np.flatnonzero((miss < 0.03 * across) | (across < 0.3))
     part = part[:: max(1, -(-(TURNS - 1) * len(part) // most))]
-    maps = [Similarity(rotation=_turn(2 * np.pi * k / TURNS)) for k in range(1, TURNS)]
+    maps = [Similarity(rotation=yaw_rotation(2 * np.pi * k / TURNS)) for k in range(1, TURNS)]
     images = np.concatenate([turn.apply(points[part]) for turn in maps]) + middle
     facing = np.concatenate([turn.apply_to_directions(lines[part]) for turn in maps]).astype(np.float32)
     free = np.ones(len(images), bool)
@@ -238,11 +239,6 @@ def revolved(cloud: PointCloud, most: int) -> PointCloud | None:
     if not sure and float(free.mean()) < 1 - 0.5 * CONTRADICTS:
         return None
     return PointCloud(images[free].astype(np.float32), None if cloud.normals is None else facing[free])
-
-
-def _turn(angle: float) -> Float64Array:
-    c, s = np.cos(angle), np.sin(angle)
-    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
 
 
 def _about(linear: Float64Array, centre: Float64Array) -> Similarity:
@@ -262,20 +258,19 @@ def symmetries(
     """
     sample = np.asarray(points[:: max(1, len(points) // 2000)], np.float64)
 
-    def judged(to_itself: Similarity) -> tuple[float, bool]:
-        """Mean distance of the images, and whether it is a symmetry beyond doubt."""
+    def sure(to_itself: Similarity) -> bool:
         images = to_itself.apply(sample)
-        off = np.abs(distance(images))
-        sure = float((off < AGREES).mean()) >= MOST
-        sure = sure and looked_through is not None and float(looked_through(images).mean()) < CONTRADICTS
-        return float(off.clip(max=0.03).mean()), sure
+        if looked_through is None or float((np.abs(distance(images)) < AGREES).mean()) < MOST:
+            return False
+        return float(looked_through(images).mean()) < CONTRADICTS
 
     def plane(axis: int) -> tuple[Similarity, Float64Array]:
         flip, best, best_cost = np.eye(3), np.zeros(3), np.inf
         flip[axis, axis] = -1.0
         for offset in np.linspace(-0.03, 0.03, 13):
             centre = np.eye(3)[axis] * offset
-            cost = judged(_about(flip, centre))[0] + 0.01 * abs(offset)
+            off = np.abs(distance(_about(flip, centre).apply(sample)))
+            cost = float(off.clip(max=0.03).mean()) + 0.01 * abs(offset)
             if cost < best_cost:
                 best, best_cost = centre, cost
         return _about(flip, best), best
@@ -283,13 +278,13 @@ def symmetries(
     mirror, middle = plane(0)
     found = [mirror]
     other, centre = plane(1)
-    if not judged(other)[1]:
+    if not sure(other):
         return found
     found.append(other)
-    if judged(mirror)[1]:
+    if sure(mirror):
         found.append(mirror.after(other))
-        quarters = [_about(_turn(angle), middle + centre) for angle in (np.pi / 2, -np.pi / 2)]
-        if all(judged(quarter)[1] for quarter in quarters):
+        quarters = [_about(yaw_rotation(angle), middle + centre) for angle in (np.pi / 2, -np.pi / 2)]
+        if all(sure(quarter) for quarter in quarters):
             found += [*quarters, quarters[0].after(mirror), quarters[0].after(other)]
     return found
 
@@ -328,7 +323,7 @@ def centred_by_symmetry(cloud: PointCloud, to_scene: Similarity, turn: bool = Fa
     if plane is not None:
         yaw, x = plane
         across = np.array([np.cos(yaw), np.sin(yaw), 0.0])
-        corrected = to_scene.after(Similarity(rotation=_turn(yaw), translation=x * across))
+        corrected = to_scene.after(Similarity(rotation=yaw_rotation(yaw), translation=x * across))
         return Centred(corrected, "mirror plane", agreement)
     if x is None:
         return Centred(to_scene, "", agreement)

@@ -59,3 +59,9 @@ class Similarity:
         m[:3, :3] = self.scale * self.rotation
         m[:3, 3] = self.translation
         return m
+
+
+def yaw_rotation(angle: float) -> Float64Array:
+    """(3, 3) turn by `angle` radians about z."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])

@@ -16,7 +16,7 @@ from torch import Tensor
 from .. import __version__
 from ..device import describe_device, resolve_device
 from ..errors import Cancelled, InputError, JobFailed
-from ..fitting.alignment import network_pose, yaw_rotation
+from ..fitting.alignment import network_pose
 from ..generation import paths, sampling
 from ..generation.codes import (
     DecodedShape,
@@ -35,7 +35,7 @@ from ..geometry.clouds import PointCloud
 from ..geometry.meshes import Mesh
 from ..geometry.metrics import distances_to_surface
 from ..geometry.sampling import subsample, up_rotation
-from ..geometry.transforms import Similarity
+from ..geometry.transforms import Similarity, yaw_rotation
 from ..meshing import clean_mesh, extract_sparse, is_watertight
 from ..priors.latent import LatentModel
 from ..priors.prior import Prior

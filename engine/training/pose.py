@@ -21,7 +21,8 @@ from torch import Tensor
 
 from ..errors import Cancelled
 from ..fields.pose import PoseNet, pose_grid, pose_loss
-from ..fitting.alignment import observed_frame, yaw_frame, yaw_rotation
+from ..fitting.alignment import observed_frame, yaw_frame
+from ..geometry.transforms import yaw_rotation
 from .batches import make_example
 
 

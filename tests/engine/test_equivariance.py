@@ -10,10 +10,10 @@ import pytest
 from scipy.spatial import cKDTree
 
 from engine.errors import InputError
-from engine.fitting.alignment import find_pose, rotation_search, up_directions, yaw_frame, yaw_rotation
+from engine.fitting.alignment import find_pose, rotation_search, up_directions, yaw_frame
 from engine.geometry.clouds import PointCloud
 from engine.geometry.io import load_input
-from engine.geometry.transforms import Similarity
+from engine.geometry.transforms import Similarity, yaw_rotation
 from engine.jobs.run import run_job
 from engine.jobs.types import CompleteRequest, JobArrays, JobCallbacks, JobResult
 from engine.jobs.wire import parse_request, request_to_json

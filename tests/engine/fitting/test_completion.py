@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 
 from engine.errors import Cancelled
 from engine.fields.conditional import Encoded
-from engine.fitting.alignment import network_pose, observed_frame, yaw_rotation
+from engine.fitting.alignment import network_pose, observed_frame
 from engine.fitting.completion import (
     Completion,
     CompletionSettings,
@@ -22,6 +22,7 @@ from engine.fitting.completion import (
     estimate_noise,
 )
 from engine.geometry.clouds import PointCloud
+from engine.geometry.transforms import yaw_rotation
 from engine.meshing import extract_sparse
 from engine.priors.prior import Prior, load_prior
 
