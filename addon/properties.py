@@ -19,7 +19,7 @@ DEFAULT_PRIOR = "household"
 
 ALIGNMENTS = (
     ("none", "None", "The object's own frame is the prior's: z up, front towards -y, centred, size 1"),
-    ("scale", "Place and Size", "The object stands upright and faces -y; place and size are found"),
+    ("scale", "Place and Size", "Upright; place and size are found, and where it faces if the object was never turned"),
     ("similarity", "Place, Size and Turn", "The object may lie in any way; place, size and rotation are found"),
 )
 VIEWPOINTS = (

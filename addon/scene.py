@@ -85,6 +85,11 @@ def why_unreadable(obj: bpy.types.Object | None) -> str:
     return ""
 
 
+def never_turned(obj: bpy.types.Object) -> bool:
+    """Whether the object's axes are the world's: nobody said where it faces."""
+    return np.allclose(np.array(obj.matrix_world.to_quaternion().to_matrix()), np.eye(3), atol=1e-3)
+
+
 def read_scan(
     obj: bpy.types.Object,
     depsgraph: bpy.types.Depsgraph,

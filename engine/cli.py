@@ -95,6 +95,10 @@ def _parser() -> argparse.ArgumentParser:
     complete.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help=".ply, .obj, .glb or .stl")
     complete.add_argument("--prior", default="household", metavar="NAME|PATH", help="default: household")
     complete.add_argument("--align", choices=("none", "scale", "similarity"), default="scale", help="default: scale")
+    complete.add_argument(
+        "--front", choices=("given", "evident"), default="given",
+        help="of --align scale: it faces -y (default), or does so unless the evidence clearly says another way",
+    )  # fmt: skip
     complete.add_argument("--up", default="+z", metavar="AXIS", help="the input's up axis: +z (default), -z, +y, ...")
     complete.add_argument("--viewpoint", metavar="X,Y,Z", help="where the sensor stood, in the input's frame")
     complete.add_argument(
@@ -151,6 +155,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--classes", metavar="A,B,...", help="default: all that priors learn")
     evaluate.add_argument("--sources", metavar="A,B,...", help="parts of the library (default: all)")
     evaluate.add_argument("--align", choices=("none", "scale", "similarity"), default="none", help="default: none")
+    evaluate.add_argument(
+        "--front", choices=("given", "evident"), default="given", help="of --align scale, as of complete"
+    )
     evaluate.add_argument(
         "--pose", choices=("canonical", "free", "any"), default="canonical",
         help="free: random yaw, scale (0.01 to 100) and place; any: random rotation too",
@@ -320,6 +327,7 @@ def _complete(options: argparse.Namespace) -> int:
         "kind": "complete",
         "prior": options.prior,
         "align": options.align,
+        "front": options.front,
         "up": options.up if options.up[:1] in "+-" else f"+{options.up}",
         "viewpoint": _parse_viewpoint(options.viewpoint),
         "pose": _parse_pose(options.pose_matrix),
@@ -500,7 +508,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     baselines = names(options.baselines) or []
     device = str(resolve_device(options.device))
     mark, complete = product(
-        options.prior, options.align, options.resolution, device, options.seed, options.hypotheses
+        options.prior, options.align, options.resolution, device, options.seed, options.hypotheses, options.front,
     )
     others = []
     if options.reference is not None:

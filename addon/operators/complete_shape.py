@@ -67,6 +67,7 @@ class _Complete(JobOperator):
             "kind": "complete",
             "prior": self.prior,
             "align": self.align,
+            "front": "evident" if self.align == "scale" and scene.never_turned(source) else "given",
             "up": self.up,
             "viewpoint": scan.viewpoint,
             "hypotheses": self.hypotheses,

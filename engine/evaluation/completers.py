@@ -11,7 +11,7 @@ import torch
 
 from ..geometry.clouds import PointCloud
 from ..jobs.complete import run_complete
-from ..jobs.types import Align, CompleteRequest, JobArrays, JobCallbacks
+from ..jobs.types import Align, CompleteRequest, Front, JobArrays, JobCallbacks
 from ..meshing import extract_sparse
 from ..priors.prior import load_prior
 from .completion import Answer, Completer
@@ -28,7 +28,7 @@ def source_mark() -> str:
 
 
 def product(
-    prior: str, align: Align, resolution: int, device: str, seed: int = 0, hypotheses: int = 1
+    prior: str, align: Align, resolution: int, device: str, seed: int = 0, hypotheses: int = 1, front: Front = "given"
 ) -> tuple[str, Completer]:
     """(fingerprint, completer): Complete Shape as the command line and Blender run it, points and viewpoint given.
 
@@ -43,7 +43,7 @@ def product(
             viewpoint = (x, y, z)
         request = CompleteRequest(
             prior=prior, align=align, viewpoint=viewpoint, resolution=resolution, seed=seed, device=device,
-            hypotheses=hypotheses,
+            hypotheses=hypotheses, front=front,
         )  # fmt: skip
         result = run_complete(request, JobArrays(cloud.points), JobCallbacks())
         figures = {}
@@ -55,7 +55,7 @@ def product(
             }  # fmt: skip
         return Answer(result.meshes[0], figures)
 
-    settings = [source_mark(), loaded.sha256, align, resolution, seed, *([hypotheses] if hypotheses > 1 else [])]
+    settings = [source_mark(), loaded.sha256, align, front, resolution, seed, hypotheses]
     return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16], complete
 
 

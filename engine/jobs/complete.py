@@ -171,7 +171,7 @@ def align(prior: Prior, cloud: PointCloud, request: CompleteRequest) -> PoseEsti
     if request.align == "none":
         classes = network_pose(prior, standing).classes if prior.pose is not None else {}
         return PoseEstimate(upright.inverse(), classes, "given")
-    pose = find_pose(prior, standing, request.align)
+    pose = find_pose(prior, standing, request.align, request.front == "evident")
     return replace(pose, to_scene=upright.inverse().after(pose.to_scene))
 
 
@@ -365,7 +365,7 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
         "prior": {"name": prior.name, "version": prior.card["version"], "sha256": prior.sha256},
         "seed": request.seed,
         "settings": {
-            "align": request.align, "up": request.up, "resolution": request.resolution,
+            "align": request.align, "front": request.front, "up": request.up, "resolution": request.resolution,
             "hypotheses": request.hypotheses, "viewpoint": request.viewpoint, "class_name": request.class_name,
             "noise": request.noise, "ground": request.ground, "max_faces": request.max_faces,
         },

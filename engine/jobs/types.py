@@ -13,6 +13,7 @@ from ..geometry.clouds import FloatArray
 from ..geometry.meshes import IntArray, Mesh
 
 Align = Literal["none", "scale", "similarity"]
+Front = Literal["given", "evident"]
 Ground = Literal["auto", "keep"]
 Normals = Literal["auto", "given", "none"]
 FIT_METHODS = ("auto", "sdf", "igr", "sal", "sal_l0", "sald", "siren", "digs", "occupancy")
@@ -25,7 +26,8 @@ class CompleteRequest:
 
     align: 'none' = the points are already in the canonical frame (z up, front -y, bounding box of the whole shape
     centred at 0, longest side 1); 'scale' = the axes are trusted, scale and translation are found; 'similarity' = also
-    the rotation.  up: which input axis points up ('+z', '-y', ...).  viewpoint: where the sensor stood, in the input's
+    the rotation.  front: of 'scale', 'given' = it faces -y, 'evident' = unless the evidence clearly says another way.
+    up: which input axis points up ('+z', '-y', ...).  viewpoint: where the sensor stood, in the input's
     frame, or None.  resolution: cells along the canonical box [-0.55, 0.55]^3 in the final mesh.  pose: the alignment
     itself, where the caller knows or has corrected it: the 16 numbers, row by row, of the matrix canonical -> input
     frame (as in a report's alignment.matrix); `align` and `up` then find nothing.
@@ -37,6 +39,7 @@ class CompleteRequest:
     kind: Literal["complete"] = "complete"
     prior: str = "household"
     align: Align = "scale"
+    front: Front = "given"
     up: str = "+z"
     viewpoint: tuple[float, float, float] | None = None
     pose: tuple[float, ...] | None = None

@@ -233,6 +233,7 @@ _FIELDS: dict[str, dict[str, Callable[[str, Any], Any]]] = {
         "kind": _choice("complete"),
         "prior": _text(1024, empty=False),
         "align": _choice("none", "scale", "similarity"),
+        "front": _choice("given", "evident"),
         "up": _choice(*UP_AXES),
         "viewpoint": _viewpoint,
         "pose": _pose,

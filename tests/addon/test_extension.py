@@ -88,6 +88,19 @@ def test_complete_shape_blocks_without_a_window_and_leaves_the_result(emulated):
     assert settings["resolution"] == 64 and settings["seed"] == 3 and settings["align"] == "scale"
 
 
+@pytest.mark.parametrize(
+    ("turn", "align", "front"), [(0.0, "scale", "evident"), (0.3, "scale", "given"), (0.0, "none", "given")]
+)
+def test_where_it_faces_is_looked_for_only_where_nobody_turned_it(emulated, turn, align, front):
+    emulated()
+    points = add_points(BOX, "Chair")
+    points.rotation_euler = (0.0, 0.0, turn)
+    points.scale = (2.0, 2.0, 2.0)
+    bpy.context.view_layer.update()
+    bpy.ops.shapewright.complete_shape(align=align)
+    assert json.loads(bpy.data.objects["Chair Complete"]["shapewright_settings"])["front"] == front
+
+
 def test_a_class_and_a_face_budget_are_asked_for(emulated):
     emulated()
     add_points(BOX, "Chair")

@@ -86,6 +86,19 @@ def test_the_pose_turns_with_the_input(prior: Prior, chair: PointCloud, seed: in
     assert apart(change.after(here.to_scene), there.to_scene) < 0.01
 
 
+@pytest.mark.parametrize("degrees", [90.0, 180.0, -65.0])
+def test_a_front_that_is_evident_is_found_and_one_that_is_right_stays(
+    prior: Prior, chair: PointCloud, degrees: float
+) -> None:
+    straight = find_pose(prior, chair, "scale", doubt_front=True)
+    assert straight.found_by == "pose network"
+    assert apart(straight.to_scene, find_pose(prior, chair, "scale").to_scene) < 0.03
+    change = Similarity(2.0, yaw_rotation(np.radians(degrees)), np.array([3.0, -1.0, 0.5]))
+    turned = find_pose(prior, moved(chair, change), "scale", doubt_front=True)
+    assert turned.found_by == "yaw search"
+    assert apart(change.after(find_pose(prior, chair, "similarity").to_scene), turned.to_scene) < 0.02
+
+
 def test_a_chair_that_fell_over_is_found_standing(prior: Prior, chair: PointCloud) -> None:
     fallen = Similarity(2.0, np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]))
     best = rotation_search(prior, moved(chair, fallen))[0]
