@@ -86,7 +86,7 @@ def why_unreadable(obj: bpy.types.Object | None) -> str:
 
 
 def never_turned(obj: bpy.types.Object) -> bool:
-    """Whether the object's axes are the world's: nobody said where it faces."""
+    """Whether the object's axes are the world's: nobody has turned it to face anywhere."""
     return np.allclose(np.array(obj.matrix_world.to_quaternion().to_matrix()), np.eye(3), atol=1e-3)
 
 
