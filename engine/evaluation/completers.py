@@ -16,7 +16,9 @@ from ..meshing import extract_sparse
 from ..priors.prior import load_prior
 from .completion import Answer, Completer
 
-COMPLETES = ("fields/*.py", "fitting/*.py", "geometry/*.py", "priors/*.py", "jobs/complete.py", "meshing.py")
+COMPLETES = (
+    "fields/*.py", "fitting/*.py", "geometry/*.py", "priors/*.py", "jobs/complete.py", "losses.py", "meshing.py",
+)  # fmt: skip
 """Of the engine: what decides how a completion comes out."""
 
 

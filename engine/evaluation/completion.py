@@ -35,7 +35,7 @@ from ..geometry.clouds import FloatArray, PointCloud
 from ..geometry.meshes import Mesh
 from ..geometry.metrics import evaluate_cloud_pair, iou
 from ..geometry.sampling import estimate_normals, sample_surface
-from ..geometry.signed_distance import SignedDistance
+from ..geometry.signed_distance import SignedDistance, winding_number
 from ..geometry.transforms import Similarity
 from ..training.library import OTHER, Library, canonicalise, user_cache_folder
 from ..training.scans import random_viewpoint, scan, true_surface
@@ -264,7 +264,7 @@ def is_solid(mesh: Mesh, field: SignedDistance, rng: np.random.Generator) -> boo
     they are nearly whole numbers, and agree with what can be seen from outside."""
     points, normals = sample_surface(mesh, 2000, rng)
     near = points + normals * rng.normal(0.0, 0.02, (len(points), 1)).astype(np.float32)
-    winding = _winding(mesh, near)
+    winding = winding_number(mesh, near)
     whole = np.abs(winding - np.rint(winding)) < 0.1
     return bool(whole.mean() > 0.98 and ((winding > 0.5) == ~field.outside(near)).mean() > 0.95)
 
@@ -331,7 +331,7 @@ class _Truth:
         self.volume = np.zeros((0, 3), np.float32)
         if is_solid(self.mesh, SignedDistance(self.mesh), rng):
             self.volume = rng.uniform(-0.55, 0.55, (protocol.points, 3)).astype(np.float32)
-            self.inside = _winding(self.mesh, self.volume) > 0.5
+            self.inside = winding_number(self.mesh, self.volume) > 0.5
 
     def row(self, answer: Mesh | PointCloud | None, observed: PointCloud, seconds: float) -> dict[str, Any]:
         """The measures of METRICS (raw, canonical units); None where one does not apply."""
@@ -344,7 +344,7 @@ class _Truth:
         if isinstance(answer, Mesh):
             points, normals = sample_surface(answer, self.protocol.points, rng)
             if self.inside is not None:
-                row["iou"] = iou(_winding(answer, self.volume) > 0.5, self.inside)
+                row["iou"] = iou(winding_number(answer, self.volume) > 0.5, self.inside)
         else:
             points, normals = answer.points, None
         threshold = self.protocol.threshold
@@ -435,15 +435,6 @@ def _answer(complete: Completer, cloud: PointCloud, back: Similarity) -> tuple[A
     mesh = answer.mesh
     normals = None if mesh.normals is None else back.apply_to_directions(mesh.normals)
     return Answer(Mesh(back.apply(mesh.vertices), mesh.faces, normals), answer.figures), seconds
-
-
-def _winding(mesh: Mesh, points: FloatArray) -> NDArray[np.float64]:
-    import igl
-
-    winding = igl.fast_winding_number(
-        np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces, np.int64), np.asarray(points, np.float64)
-    )
-    return np.asarray(winding, np.float64)
 
 
 def _has_area(mesh: Mesh) -> bool:

@@ -35,8 +35,8 @@ SYMMETRY_BONUS = 4.0
 """Logits for a rotation whose mirror plane explains all points and contradicts none."""
 
 NEARLY_STRAIGHT, CLEARLY = 20.0, 3.0
-"""Degrees within which a front is as given; logits by which another must be ahead of it to be evident (of 45 things
-that face the right way three are turned, two of them wrongly; of 37 that do not all are, 28 of them rightly)."""
+"""Degrees within which a front is as given; logits by which another must be ahead of it to be evident (what that does
+to things that face the right way and to others: docs/quality.md, "front doubted")."""
 
 LEAST_SHARE = 0.01
 """Ways to face that the network believes in less are not looked at."""

@@ -598,11 +598,11 @@ def _images(completion: Completion, evidence: _Evidence) -> tuple[str, list[tupl
     looked_through = None
     if evidence.viewpoint is not None:
         looked_through = LookedThrough(points, evidence.viewpoint.cpu().double().numpy())
-    found: list[tuple[Tensor, Tensor | None]] = []
-    maps = symmetries(points, distance, looked_through)
-    name = {1: "mirror plane", 2: "two mirror planes", 3: "two mirror planes"}.get(len(maps), "quarter turns")
-    if evidence.images is not None:
-        name, found, maps = "axis", [evidence.images], maps[:1]
+    if evidence.images is not None:  # beside the axis, which has them all, no further symmetry is looked for
+        name, found, maps = "axis", [evidence.images], symmetries(points, distance, None)
+    else:
+        found, maps = [], symmetries(points, distance, looked_through)
+        name = {1: "mirror plane", 2: "two mirror planes", 3: "two mirror planes"}.get(len(maps), "quarter turns")
     for to_itself in maps:
         images = to_itself.apply(points)
         keep = np.abs(distance(images)) < AGREES

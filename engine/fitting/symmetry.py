@@ -259,8 +259,9 @@ def symmetries(
     sample = np.asarray(points[:: max(1, len(points) // 2000)], np.float64)
 
     def sure(to_itself: Similarity) -> bool:
+        assert looked_through is not None
         images = to_itself.apply(sample)
-        if looked_through is None or float((np.abs(distance(images)) < AGREES).mean()) < MOST:
+        if float((np.abs(distance(images)) < AGREES).mean()) < MOST:
             return False
         return float(looked_through(images).mean()) < CONTRADICTS
 
@@ -277,6 +278,8 @@ def symmetries(
 
     mirror, middle = plane(0)
     found = [mirror]
+    if looked_through is None:  # nothing would contradict the others
+        return found
     other, centre = plane(1)
     if not sure(other):
         return found

@@ -40,6 +40,16 @@ def sphere_directions(count: int, lowest_elevation: float = -1.0) -> FloatArray:
     return np.asarray(np.stack([r * np.cos(angle), r * np.sin(angle), z], 1), np.float32)
 
 
+def winding_number(mesh: Mesh, points: FloatArray) -> NDArray[np.float64]:
+    """(N,) generalised winding number of a mesh about points (N, 3) (Barill 2018)."""
+    import igl
+
+    winding = igl.fast_winding_number(
+        np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces, np.int64), np.asarray(points, np.float64)
+    )
+    return np.asarray(winding, np.float64)
+
+
 class SignedDistance:
     """Queries against one mesh in canonical units (about 1 in size). Build once, ask often.
 
@@ -108,14 +118,8 @@ class SignedDistance:
         return self._escapes(points, np.full(len(points), 2))
 
     def winding(self, points: FloatArray) -> NDArray[np.float64]:
-        """(N,) generalised winding number of the mesh about points (N, 3) (Barill 2018)."""
-        import igl
-
-        return np.asarray(
-            igl.fast_winding_number(
-                self.mesh.vertices.astype(np.float64), self.mesh.faces.astype(np.int64), points.astype(np.float64)
-            )
-        )
+        """(N,) `winding_number` of the mesh about points (N, 3)."""
+        return winding_number(self.mesh, points)
 
     def closest(self, points: FloatArray) -> FloatArray:
         """(N, 3) the nearest surface point of each query (N, 3)."""

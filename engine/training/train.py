@@ -352,7 +352,6 @@ class Run:
             "Training goes on without torch.compile, slower: it failed (%s: %.200s).", type(error).__name__, error
         )
         self.objective, self.settings = self.module, replace(self.settings, compile=False)
-        self.compiling = False
 
     def any_says(self, said: bool) -> bool:
         """Whether any process says so: all must leave at the same step, or the others wait for it for ever."""
