@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
+import stat
 import time
 import uuid
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 FORMAT = "shapewright-field-1"
 KEPT_FIELDS = 64
 KEPT_BYTES = 1024 * 2**20
+_OURS = re.compile(r"[0-9a-f]{32}\.(safetensors|[0-9]+\.part)")
 
 
 @dataclass
@@ -115,14 +118,18 @@ def _path(number: str) -> Path:
 
 
 def _make_room(folder: Path, newest: str) -> None:
-    """Remove the longest unused beyond the bounds, never the newest; and what a killed process left half written."""
+    """Remove the longest unused beyond the bounds, never the newest; and what a killed process left half written.
+    What has another name than `keep_field` gives, or is a link, is not ours and stays."""
     files = []
     for path in folder.iterdir():
         try:
-            state = path.stat()
-            if path.suffix == ".safetensors":
+            state = path.lstat()
+            ours = _OURS.fullmatch(path.name) if stat.S_ISREG(state.st_mode) else None
+            if ours is None:
+                continue
+            if ours[1] == "safetensors":
                 files.append((path.stem != newest, -state.st_mtime, state.st_size, path))
-            elif path.suffix == ".part" and time.time() - state.st_mtime > 3600:
+            elif time.time() - state.st_mtime > 3600:
                 path.unlink()
         except OSError:
             continue

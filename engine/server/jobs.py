@@ -239,9 +239,7 @@ class JobQueue:
 
     def new_folder(self) -> Path:
         """A folder for a job to be: arrays.npz is put there, then `submit` takes it over."""
-        folder = self.jobs_dir / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(6)}"
-        folder.mkdir(mode=0o700)
-        return folder
+        return storage.new_folder(self.jobs_dir)
 
     def check_room(self) -> None:
         if len(self._waiting) >= self.options.max_queued:
@@ -527,8 +525,9 @@ class JobQueue:
             return
         # Its events after the last save had higher numbers than were kept: leap over them all.
         job.last_event += 1_000_000
-        for path in folder.glob("mesh_*.npz"):
-            _unlink(path)
+        for path in storage.job_files(folder):
+            if path.name.startswith("mesh_"):
+                _unlink(path)
         self._finish(job, "failed", error=_stopped())
 
     # ---------------------------------------------------------------------------------------------------------- worker

@@ -4,6 +4,9 @@
 
 state.json names the server process that owns the job. A server that starts adopts the jobs of dead servers and leaves
 those of living ones alone, so that several can share one folder.
+
+The folder is one that a person chose, and other things may lie in it. Only folders with a name that `new_folder` gives
+are jobs, only files with the names above are removed from them, and no link is followed or removed.
 """
 
 from __future__ import annotations
@@ -11,9 +14,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
+import re
+import secrets
+import stat
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +28,39 @@ import psutil
 from ..folders import default_data_dir as default_data_dir
 
 log = logging.getLogger(__name__)
+
+UNFINISHED_AFTER_S = 86_400
+_JOB_NAME = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9a-f]{12}")
+_JOB_FILE = re.compile(r"(request\.json|state\.json|arrays\.npz|mesh_[0-9]+\.npz)(\.[a-z0-9_]{8}\.tmp)?")
+_REPARSE_POINT = 0x400  # FILE_ATTRIBUTE_REPARSE_POINT: Windows' links, its junctions among them
+
+
+def new_folder(jobs_dir: Path) -> Path:
+    """Make the folder of a job to be; its name is the job's id."""
+    folder = jobs_dir / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(6)}"
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+def is_job_folder(folder: Path) -> bool:
+    """Whether the folder has a name that `new_folder` gives and is itself there, not a link to it."""
+    return _JOB_NAME.fullmatch(folder.name) is not None and _is_itself(folder, stat.S_ISDIR)
+
+
+def _is_itself(path: Path, is_kind: Callable[[int], bool]) -> bool:
+    """Whether `path` is of the kind (stat.S_ISDIR, stat.S_ISREG) without following a link. OSError is no."""
+    try:
+        about = path.lstat()
+    except OSError:
+        return False
+    return is_kind(about.st_mode) and not getattr(about, "st_file_attributes", 0) & _REPARSE_POINT
+
+
+def job_files(folder: Path) -> list[Path]:
+    """The files in a job's folder that the engine made; none where the folder is no job's. Raises OSError."""
+    if not is_job_folder(folder):
+        return []
+    return [p for p in folder.iterdir() if _JOB_FILE.fullmatch(p.name) and _is_itself(p, stat.S_ISREG)]
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -67,37 +106,48 @@ def write_state(folder: Path, state: dict[str, Any]) -> None:
 
 
 def read_adoptable(jobs_dir: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """(folder, state) of every job whose server is dead, oldest first. Folders that hold no job are removed once a
-    day old: uploads that never finished."""
+    """(folder, state) of every job whose server is dead, oldest first.
+
+    A job's folder without a state is an upload that never finished: what the engine put there is removed once a day
+    old. Everything else that is no job is left as it is and told once.
+    """
     found: list[tuple[Path, dict[str, Any]]] = []
+    strange: list[Path] = []
     for folder in sorted(jobs_dir.iterdir()) if jobs_dir.is_dir() else []:
-        if not folder.is_dir():
+        if not is_job_folder(folder):
+            strange.append(folder)
             continue
         try:
+            if not os.path.lexists(folder / "state.json"):
+                if time.time() - folder.stat().st_mtime > UNFINISHED_AFTER_S:
+                    log.warning("Removing %s: its upload never finished", folder.name)
+                    remove_folder(folder)
+                continue
+            if not _is_itself(folder / "state.json", stat.S_ISREG):
+                strange.append(folder)
+                continue
             state = json.loads((folder / "state.json").read_text("utf-8"))
-            if not isinstance(state, dict) or not isinstance(state.get("id"), str) or state["id"] != folder.name:
+            if not isinstance(state, dict) or state.get("id") != folder.name:
                 raise ValueError("not a job")
         except (OSError, ValueError) as error:
-            try:
-                stale = time.time() - folder.stat().st_mtime > 86_400
-            except OSError:
-                continue
-            if stale:
-                log.warning("Removing %s, which holds no job: %s", folder.name, error)
-                remove_folder(folder)
+            log.warning("%s holds no job that can be read and stays: %s", folder.name, error)
             continue
         if not is_alive(state.get("owner") or {}):
             found.append((folder, state))
+    if strange:
+        names = ", ".join(ascii(path.name) for path in strange[:20])
+        log.warning("%d entries of %s are not the engine's and stay: %s", len(strange), ascii(str(jobs_dir)), names)
     found.sort(key=lambda item: item[1].get("created") or 0)
     return found
 
 
 def folder_size(folder: Path) -> int:
+    """Bytes of the files that `remove_folder` would remove."""
     total = 0
     try:
-        for item in folder.iterdir():
+        for item in job_files(folder):
             try:
-                total += item.stat().st_size
+                total += item.lstat().st_size
             except OSError:  # removed meanwhile
                 continue
     except OSError:
@@ -106,13 +156,18 @@ def folder_size(folder: Path) -> int:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a job's folder. What cannot be removed now (a file held open on Windows) is tried again by the next
-    sweep, because its state is removed last."""
+    """Remove a job's files, then its folder where nothing else lies in it. What cannot be removed now (a file held
+    open on Windows) is tried again by the next sweep, because the job's state is removed last."""
     try:
-        for item in folder.iterdir():
-            if item.name != "state.json":
-                item.unlink(missing_ok=True)
-        shutil.rmtree(folder)
+        for item in sorted(job_files(folder), key=lambda item: item.name == "state.json"):
+            item.unlink(missing_ok=True)
+        if not is_job_folder(folder):
+            return
+        left = [ascii(item.name) for item in folder.iterdir()]
+        if left:
+            log.warning("%s stays: %s in it is not the engine's", folder.name, ", ".join(left[:20]))
+        else:
+            folder.rmdir()
     except FileNotFoundError:
         return
     except OSError as error:

@@ -13,6 +13,7 @@ import json
 import logging
 import math
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -475,7 +476,8 @@ def train(
     curves = folder / "curves.csv"
     if run.rank == 0:
         for left_over in folder.glob("*.part"):  # of a process that was killed while writing
-            left_over.unlink(missing_ok=True)
+            if _LEFT_OVER.fullmatch(left_over.name) and left_over.is_file():
+                left_over.unlink(missing_ok=True)
         _write(folder / "settings.json", json.dumps(asdict(settings), indent=1))
         _forget_rows_after(curves, run.step)
     lock = threading.Lock()
@@ -519,6 +521,9 @@ def train(
     wait_for_all()  # the last checkpoint is there for every process
     return run
 
+
+# What `_save` and `_write` name while they write into a run's folder, and the pose network's training beside them.
+_LEFT_OVER = re.compile(r"(checkpoint\.safetensors|pose\.safetensors|settings\.json|curves\.csv)\.[0-9]+\.part")
 
 _COLUMNS = ["step", "seconds", "loss", "distance_x1000", "sign", "kl"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,21 @@ def test_kept_fields_are_bounded(fields_folder: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(field_store, "KEPT_BYTES", 1)
     newest = field_store.keep_field(GridField(torch.zeros(5, 5, 5)), points, reach, {})
     assert {path.stem for path in fields_folder.glob("*.safetensors")} == {newest}
+
+
+def test_making_room_for_a_field_leaves_what_is_not_a_kept_field(
+    fields_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(field_store, "KEPT_FIELDS", 1)
+    fields_folder.mkdir(parents=True, exist_ok=True)
+    mine = {f"{name}.{suffix}" for name in ("cups", "a" * 31, "A" * 32) for suffix in ("safetensors", "part", "1.part")}
+    left_over = fields_folder / f"{'a' * 32}.12.part"
+    for name in (*mine, left_over.name):
+        (fields_folder / name).write_bytes(b"mine")
+        os.utime(fields_folder / name, (1e9, 1e9))
+    points, reach = np.zeros((4, 3), np.float32), np.zeros(4, np.float32)
+    newest = [field_store.keep_field(GridField(torch.zeros(5, 5, 5)), points, reach, {}) for _ in range(2)][-1]
+    assert {path.name for path in fields_folder.iterdir()} == {*mine, f"{newest}.safetensors"}
 
 
 def test_cancelling_stops_wherever_it_is() -> None:
