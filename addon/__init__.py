@@ -1,6 +1,10 @@
 """Shapewright: complete partial scans and broken meshes with a neural shape engine that runs beside Blender."""
 
-from . import generation, operators, panels, preferences, priors, properties, session, sliding
+from . import operators, panels, preferences, properties
+from .features.priors import priors
+from .features.slide import sliding
+from .session import session
+from .writers import side_by_side as generation
 
 _MODULES = (properties, generation, sliding, preferences, operators, panels, priors, session)
 

@@ -5,7 +5,7 @@ import textwrap
 import bpy
 from bpy.props import EnumProperty, StringProperty
 
-from . import session
+from .session import session
 
 DEVICES = (
     ("auto", "Automatic", "The fastest device that the engine finds"),

@@ -13,7 +13,7 @@ from bpy.props import (
     StringProperty,
 )
 
-from . import session
+from .session import session
 
 DEFAULT_PRIOR = "household"
 

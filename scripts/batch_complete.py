@@ -41,12 +41,12 @@ import looks
 import numpy as np
 from mathutils import Matrix, Vector
 
-from addon import codes as blender_codes
-from addon import fits as blender_fits
-from addon import generation as blender_generation
-from addon import scene as blender_scene
-from addon import session as blender_session
-from addon.engine_client import EngineProblem, MeshArrays
+from addon.carried import code as blender_codes
+from addon.features.fit import writer as blender_fits
+from addon.link.client import EngineProblem, MeshArrays
+from addon.scene import read as blender_scene
+from addon.session import session as blender_session
+from addon.writers import side_by_side as blender_generation
 from engine.commands.generate import write_code
 from engine.errors import EngineError
 from engine.geometry.io import READABLE, load_input, write_mesh

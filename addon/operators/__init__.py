@@ -2,20 +2,18 @@
 
 import bpy
 
-from . import (
-    blend,
-    cancel_job,
-    complete_shape,
-    densify,
-    engine,
-    fit_shape,
-    generate,
-    hypotheses,
-    prior_files,
-    sliders,
-    train_prior,
-    vary,
-)
+from ..features.answers import operator as hypotheses
+from ..features.blend import operator as blend
+from ..features.complete import operator as complete_shape
+from ..features.densify import operator as densify
+from ..features.engine import operators as engine
+from ..features.fit import operators as fit_shape
+from ..features.generate import operator as generate
+from ..features.jobs import operators as cancel_job
+from ..features.priors import operators as prior_files
+from ..features.slide import operators as sliders
+from ..features.train import operator as train_prior
+from ..features.vary import operator as vary
 
 CLASSES = (
     *complete_shape.CLASSES,

@@ -2,7 +2,11 @@
 
 import bpy
 
-from . import complete, fit, generate, hypotheses, priors
+from ..features.answers import panel as hypotheses
+from ..features.complete import panel as complete
+from ..features.fit import panel as fit
+from ..features.generate import panel as generate
+from ..features.priors import panel as priors
 
 CLASSES = (*complete.CLASSES, *hypotheses.CLASSES, *fit.CLASSES, *generate.CLASSES, *priors.CLASSES)
 

@@ -65,9 +65,17 @@ def addon(extension_zip: Path) -> SimpleNamespace:
     assert result == {"FINISHED"}
     package = "bl_ext.user_default.shapewright"
     assert package in bpy.context.preferences.addons
-    names = ("engine_client", "engine_process", "session", "scene", "properties", "preferences", "panels")
-    names += ("generation", "sliding", "codes")
-    modules = {name: importlib.import_module(f"{package}.{name}") for name in names}
+    places = {
+        "engine_client": "link.client",
+        "engine_process": "link.engine_process",
+        "session": "session.session",
+        "scene": "scene.read",
+        "preferences": "preferences",
+        "generation": "writers.side_by_side",
+        "sliding": "features.slide.sliding",
+        "codes": "carried.code",
+    }
+    modules = {name: importlib.import_module(f"{package}.{place}") for name, place in places.items()}
     return SimpleNamespace(package=package, **modules)
 
 

@@ -34,7 +34,7 @@ def test_blenders_own_validator_accepts_the_zip(extension_zip):
 def test_the_zip_holds_the_manifest_beside_the_code_and_nothing_else(extension_zip):
     with zipfile.ZipFile(extension_zip) as archive:
         names = archive.namelist()
-    assert {"blender_manifest.toml", "__init__.py", "operators/__init__.py"} <= set(names)
+    assert {"blender_manifest.toml", "__init__.py", "features/complete/operator.py"} <= set(names)
     assert not [name for name in names if not name.endswith((".py", ".toml", "LICENSE"))]
 
 
@@ -71,7 +71,7 @@ def test_it_imports_only_blender_numpy_and_the_standard_library(path):
             assert top in BLENDERS | {"numpy"} | set(sys.stdlib_module_names), f"{path.name} imports {name}"
 
 
-@pytest.mark.parametrize("name", ["engine_client.py", "engine_process.py"])
+@pytest.mark.parametrize("name", ["link/client.py", "link/engine_process.py"])
 def test_client_and_process_do_without_blender(name):
     assert "bpy" not in (ROOT / "addon" / name).read_text("utf-8").replace("no bpy", "")
 
@@ -269,12 +269,12 @@ def operators_of(layout: RecordingLayout) -> list[str]:
 
 def test_the_panel_offers_its_operator_and_explains_itself(addon, emulated):
     emulated()
-    layout = draw(addon.panels.complete.SHAPEWRIGHT_PT_complete)
+    layout = draw(bpy.types.SHAPEWRIGHT_PT_complete)
     assert "shapewright.complete_shape" in operators_of(layout)
     assert "Engine is stopped" in layout.said and "Select the object to complete" in layout.said
-    assert addon.panels.complete.SHAPEWRIGHT_PT_complete.bl_category == "Shapewright"
+    assert bpy.types.SHAPEWRIGHT_PT_complete.bl_category == "Shapewright"
     add_points(BOX)
-    assert "Select the object to complete" not in draw(addon.panels.complete.SHAPEWRIGHT_PT_complete).said
+    assert "Select the object to complete" not in draw(bpy.types.SHAPEWRIGHT_PT_complete).said
 
 
 def test_the_panel_shows_every_job_with_bar_time_left_and_cancel(addon, emulated):
@@ -283,7 +283,7 @@ def test_the_panel_shows_every_job_with_bar_time_left_and_cancel(addon, emulated
     scan = addon.scene.read_scan(obj, bpy.context.evaluated_depsgraph_get())
     jobs = [running.submit(addon.session.Job(name, {"kind": "complete"}, scan)) for name in ("First", "Second")]
     step_until(running, lambda: jobs[0].fraction > 0 and jobs[1].state == "queued")
-    layout = draw(addon.panels.complete.SHAPEWRIGHT_PT_complete)
+    layout = draw(bpy.types.SHAPEWRIGHT_PT_complete)
     assert {"First", "Second"} <= set(layout.said)
     (factor, text), (_, waiting) = layout.bars
     assert factor == jobs[0].fraction and "Working" in text and "left" in text
@@ -297,11 +297,11 @@ def test_the_panel_shows_a_failure_whole_in_three_parts(addon, emulated):
     with pytest.raises(RuntimeError):
         add_points(BOX)
         bpy.ops.shapewright.complete_shape()
-    layout = draw(addon.panels.complete.SHAPEWRIGHT_PT_complete)
+    layout = draw(bpy.types.SHAPEWRIGHT_PT_complete)
     assert {"It failed.", "It was told to.", "Tell it otherwise."} <= set(layout.said)
     assert not layout.bars
     running.dismiss(running.jobs[0])
-    assert "It failed." not in draw(addon.panels.complete.SHAPEWRIGHT_PT_complete).said
+    assert "It failed." not in draw(bpy.types.SHAPEWRIGHT_PT_complete).said
 
 
 def test_the_preferences_offer_start_stop_test_and_the_log(addon, emulated):
@@ -324,7 +324,7 @@ def test_drawing_never_waits_for_the_engine(addon, emulated, monkeypatch):
     running = emulated(start_s=5.0, answer_s=5.0)
     running.engine.start()
     monkeypatch.setattr(addon.engine_client.EngineClient, "_connect", lambda *_: pytest.fail("a draw asked the engine"))
-    draw(addon.panels.complete.SHAPEWRIGHT_PT_complete)
+    draw(bpy.types.SHAPEWRIGHT_PT_complete)
 
 
 def test_enabling_again_works_after_disabling(addon, emulated):

@@ -20,7 +20,7 @@ FIELD = {"method": "auto", "field_id": "field7"}
 
 @pytest.fixture
 def fits(addon: Any) -> Any:
-    return importlib.import_module(f"{addon.package}.fits")
+    return importlib.import_module(f"{addon.package}.features.fit.writer")
 
 
 def cube(name: str = "Cube", location: tuple[float, ...] = (0, 0, 0)) -> Any:
@@ -299,7 +299,7 @@ def test_a_warning_of_complete_shape_leads_to_fit_shape_on_the_same_source(addon
     assert bpy.ops.shapewright.complete_shape() == {"FINISHED"}
     job = running.jobs[-1]
     assert [warning.code for warning in job.warnings] == ["prior_unsuited"]
-    layout = draw(addon.panels.complete.SHAPEWRIGHT_PT_complete)
+    layout = draw(bpy.types.SHAPEWRIGHT_PT_complete)
     assert {WARNING["what"], WARNING["why"], WARNING["remedy"]} <= set(layout.said)
     offered = [properties.source for idname, _, properties in layout.operators if idname == "shapewright.fit_shape"]
     assert offered == ["Statue"]
@@ -309,7 +309,7 @@ def test_a_warning_of_complete_shape_leads_to_fit_shape_on_the_same_source(addon
 
 def test_the_panel_offers_its_operators_and_shows_its_jobs(addon, emulated):
     running = emulated(report=FIELD | {"warnings": [WARNING]})
-    panel = addon.panels.fit.SHAPEWRIGHT_PT_fit
+    panel = bpy.types.SHAPEWRIGHT_PT_fit
     assert "Select point clouds or meshes" in draw(panel).said
     one, two = add_points(BOX, "One"), add_points(BOX, "Two")
     choose(one, two)
@@ -321,10 +321,10 @@ def test_the_panel_offers_its_operators_and_shows_its_jobs(addon, emulated):
     layout = draw(panel)
     assert "shapewright.refit_resolution" in operators_of(layout)
     assert running.jobs[-1].title in layout.said and WARNING["what"] in layout.said
-    assert running.jobs[-1].title not in draw(addon.panels.complete.SHAPEWRIGHT_PT_complete).said
+    assert running.jobs[-1].title not in draw(bpy.types.SHAPEWRIGHT_PT_complete).said
     bpy.context.scene.shapewright_fit.method = "siren"
     bpy.context.scene.shapewright_fit.viewpoint = "CAMERA"
-    assert "The scene has no camera" in draw(addon.panels.fit.SHAPEWRIGHT_PT_fit_settings).said
+    assert "The scene has no camera" in draw(bpy.types.SHAPEWRIGHT_PT_fit_settings).said
 
 
 def test_previews_of_a_fit_are_shown_and_become_the_result(addon, fits, emulated):

@@ -207,7 +207,7 @@ def test_the_part_to_keep_is_sent(addon, emulated, keep):
     bpy.context.view_layer.update()
     from_world = np.eye(4)
     from_world[:3, 3] = (-7, 0, 0)
-    vary = __import__(f"{addon.package}.operators.vary", fromlist=["vary"])
+    vary = __import__(f"{addon.package}.features.vary.operator", fromlist=["operator"])
     points, normals = vary.kept_part(cube, keep, from_world)
     assert len(points) > 1000 and points[:, 2] == pytest.approx(1)
     assert np.abs(points[:, :2]).max() <= 1 + 1e-5 and np.ptp(points[:, 0]) > 1.9
@@ -476,7 +476,7 @@ def test_what_goes_wrong_while_sliding_is_shown(addon, driven, monkeypatch):
     settle(addon)
     shown = addon.session.current().sliders.problem
     assert shown is not None and "household" in shown.why
-    assert "household" in " ".join(draw(addon.panels.generate.SHAPEWRIGHT_PT_sliders).said)
+    assert "household" in " ".join(draw(bpy.types.SHAPEWRIGHT_PT_sliders).said)
 
 
 def test_a_shape_changed_by_hand_is_not_overwritten_by_its_sliders(addon, driven):
@@ -547,7 +547,7 @@ def offered(cls: Any) -> list[str]:
 
 
 def test_the_panels_offer_what_there_is(addon, driven):
-    panels = addon.panels.generate
+    panels = bpy.types
     assert "shapewright.generate" in offered(panels.SHAPEWRIGHT_PT_generate)
     assert "shapewright.vary" in offered(panels.SHAPEWRIGHT_PT_vary)
     assert "shapewright.blend" in offered(panels.SHAPEWRIGHT_PT_blend)

@@ -154,12 +154,12 @@ def test_cancelling_takes_the_collection_back(addon, emulated):
 
 def test_the_panel_counts_and_scores(addon, three):
     bpy.ops.shapewright.next_hypothesis()
-    layout = draw(addon.panels.hypotheses.SHAPEWRIGHT_PT_hypotheses)
+    layout = draw(bpy.types.SHAPEWRIGHT_PT_hypotheses)
     assert "2 of 3" in layout.said and any("0.2" in text for text in layout.said)
     offered = {idname for idname, _, _ in layout.operators}
     assert {f"shapewright.{name}_hypothesis" for name in ("next", "previous", "keep")} <= offered
     activate(add_points(BOX, "Other"))
-    assert not addon.panels.hypotheses.SHAPEWRIGHT_PT_hypotheses.poll(bpy.context)
+    assert not bpy.types.SHAPEWRIGHT_PT_hypotheses.poll(bpy.context)
 
 
 # ------------------------------------------------------------------------------------------------------- the alignment
@@ -230,11 +230,11 @@ def test_deleted_it_can_be_shown_again(addon, three):
     three[0]["shapewright_report"] = json.dumps(report)
     activate(three[0])
     assert "shapewright.show_alignment" in [
-        idname for idname, _, _ in draw(addon.panels.hypotheses.SHAPEWRIGHT_PT_alignment).operators
+        idname for idname, _, _ in draw(bpy.types.SHAPEWRIGHT_PT_alignment).operators
     ]
     bpy.ops.shapewright.show_alignment()
     np.testing.assert_allclose(world(bpy.data.objects["Chair Alignment"]), expected, atol=1e-5)
-    layout = draw(addon.panels.hypotheses.SHAPEWRIGHT_PT_alignment)
+    layout = draw(bpy.types.SHAPEWRIGHT_PT_alignment)
     assert "Found by: pose network, mirror plane" in layout.said
     assert "shapewright.complete_again" in [idname for idname, _, _ in layout.operators] and "Lock" in layout.said
 

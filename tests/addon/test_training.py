@@ -17,12 +17,12 @@ from test_session import census
 
 @pytest.fixture
 def library(addon: Any) -> Any:
-    return importlib.import_module(f"{addon.package}.library")
+    return importlib.import_module(f"{addon.package}.features.train.library")
 
 
 @pytest.fixture
 def priors(addon: Any) -> Any:
-    return importlib.import_module(f"{addon.package}.priors")
+    return importlib.import_module(f"{addon.package}.features.priors.priors")
 
 
 def collection(name: str, *objects: Any, under: Any = None) -> Any:
@@ -107,7 +107,7 @@ def test_what_is_sent_is_what_the_engine_takes(library, shelf):
     from engine.jobs.wire import checked_arrays, decode_arrays, parse_request
 
     shapes, arrays = read(library, shelf)
-    client = importlib.import_module("bl_ext.user_default.shapewright.engine_client")
+    client = importlib.import_module("bl_ext.user_default.shapewright.link.client")
     received = checked_arrays("train", decode_arrays(client.encode_arrays(arrays)))
     found = _shapes(parse_request({"kind": "train", "name": "x", "shapes": shapes.rows}), received)
     assert [(shape.class_name, shape.name) for shape in found][:2] == [("Lamps", "Lamp 1"), ("Lamps", "Lamp 2")]
@@ -185,7 +185,7 @@ def test_the_panel_counts_the_shapes_and_offers_to_resume(addon, shelf, emulated
     running = emulated(fail_at=1)
     settings = bpy.context.scene.shapewright_train
     settings.collection = shelf
-    panel = addon.panels.priors.SHAPEWRIGHT_PT_train
+    panel = bpy.types.SHAPEWRIGHT_PT_train
     layout = draw(panel)
     assert any("7 shapes of 3 classes" in text for text in layout.said)
     assert operators_of(layout) == ["shapewright.train_prior"]
@@ -222,7 +222,7 @@ def test_a_refusal_comes_with_its_reason(addon, priors, emulated, tmp_path):
     path.write_bytes(b"damaged")
     with pytest.raises(RuntimeError, match=r"What: prior_damaged\. Why\. Remedy\."):
         bpy.ops.shapewright.import_prior(filepath=str(path))
-    layout = draw(addon.panels.priors.SHAPEWRIGHT_PT_priors)
+    layout = draw(bpy.types.SHAPEWRIGHT_PT_priors)
     assert {"What: prior_damaged.", "Why.", "Remedy."} <= set(layout.said)
     with pytest.raises(RuntimeError, match="No such file"):
         bpy.ops.shapewright.import_prior(filepath=str(tmp_path / "nothing.safetensors"))
@@ -257,7 +257,7 @@ CARD = {
 
 def test_the_card_says_what_the_prior_knows_and_where_from(addon, priors, emulated):
     running = emulated()
-    panel = addon.panels.priors.SHAPEWRIGHT_PT_priors
+    panel = bpy.types.SHAPEWRIGHT_PT_priors
     assert "The engine tells more once it runs" in draw(panel).said
     running.known_priors = [CARD]
     lines = priors.card_lines(CARD)

@@ -39,7 +39,7 @@ STEPS = []
 
 def instrument(session):
     """Takes the times from outside: what is measured is the add-on as it is."""
-    sliding, scene, client = module("sliding"), module("scene"), session.engine.client
+    sliding, scene, client = module("features.slide.sliding"), module("scene.read"), session.engine.client
     ask, exchange, fill = sliding._ask, client._exchange, scene.fill_mesh
     own = threading.local()
 
@@ -114,7 +114,7 @@ def story():
     yield from pause(30)
     instrument(session)
     place = yield from find_button("shapewright_sliders[0]", across=0.5)
-    sliding = module("sliding")
+    sliding = module("features.slide.sliding")
     EVERY_TICK.append(note_drawn)
     for resolution in RESOLUTIONS:
         sliding.COARSE = resolution

@@ -214,12 +214,13 @@ def train():
     yield from click(place)
     job = yield from end_of(0)
     EVERY_TICK.remove(look)
-    yield from until(lambda: all(call.finished for call in module("priors").calls), "the list of priors", 300)
+    priors = module("features.priors.priors")
+    yield from until(lambda: all(call.finished for call in priors.calls), "the list of priors", 300)
     FACTS["train"].update(outcome(job), previews=dict(seen))
     if job.problem is not None:
         raise RuntimeError(str(job.problem))
     FACTS["train"]["rest_as_before"] = scene_state() == before
-    FACTS["train"]["listed"] = module("priors").about(PRIOR)
+    FACTS["train"]["listed"] = priors.about(PRIOR)
     bpy.context.scene.shapewright.prior = PRIOR
     FACTS["train"]["chosen"] = bpy.context.scene.shapewright.prior
 

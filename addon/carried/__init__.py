@@ -1,0 +1,1 @@
+"""What objects carry: code, alignment, answers, how they were made."""

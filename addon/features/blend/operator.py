@@ -1,0 +1,92 @@
+"""Blend: in-betweens of two or more shapes."""
+
+import bpy
+import numpy as np
+from mathutils import Matrix
+
+from ...carried import code as codes
+from ...scene import read as scene
+from ...session import session
+from ...ui.job_operator import JobOperator, job_settings, prior_named
+from ...writers import side_by_side as generation
+
+MOST_SHAPES = 16
+
+
+def chosen(context: bpy.types.Context) -> list[bpy.types.Object]:
+    """The selected objects that can be blended, from left to right."""
+    found = [obj for obj in context.selected_objects if not scene.why_unreadable(obj)]
+    return sorted(found, key=lambda obj: (obj.matrix_world.translation.x, obj.name))
+
+
+class SHAPEWRIGHT_OT_blend(JobOperator, bpy.types.Operator):
+    bl_idname = "shapewright.blend"
+    bl_label = "Blend"
+    bl_description = "Make the in-betweens of the selected objects, from left to right, in a new collection"
+
+    __annotations__ = {**generation.common_settings(), **generation.blend_settings(), **prior_named(), **job_settings()}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        count = len(chosen(context))
+        if not 2 <= count <= MOST_SHAPES:
+            cls.poll_message_set(f"Select two to {MOST_SHAPES} meshes or point clouds")
+            return False
+        return True
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set:
+        settings = context.scene.shapewright_generation
+        self.take_settings(settings, (*generation.common_settings(), *generation.blend_settings()))
+        return self.run(context)
+
+    def execute(self, context: bpy.types.Context) -> set:
+        return self.run(context)
+
+    def make_job(self, context: bpy.types.Context) -> session.Job:
+        objects = chosen(context)
+        depsgraph = context.evaluated_depsgraph_get()
+        first = objects[0].matrix_world.translation
+        frame = np.array(Matrix.Translation(first), np.float64)
+        shapes = []
+        for obj in objects:  # each about its own place: where they stand is not part of what is blended
+            own = np.array(Matrix.Translation(obj.matrix_world.translation), np.float64)
+            shapes.append(codes.read(obj, depsgraph, own))
+
+        def arrays() -> dict[str, np.ndarray | None]:
+            sent = {}
+            for number, shape in enumerate(shapes):
+                suffix = f"_{number + 1}" if number else ""
+                sent.update({f"{name}{suffix}": value for name, value in shape.arrays().items()})
+            return sent
+
+        on_timeline = self.layout == "TIMELINE"
+        # In a row stand the shapes themselves too, as the prior knows them: where a step is missing can be seen.
+        count = (self.steps + 1) * (len(objects) - 1) + 1
+        names = " to ".join(obj.name for obj in (objects[0], objects[-1]))
+        request = {
+            "kind": "blend",
+            **codes.one_prior(shapes, self.prior),
+            "steps": self.steps,
+            "ends": True,
+            "path": self.path,
+            **({"one_mesh": True} if self.layout == "KEYS" else {}),
+            **self.common_request(context, names),
+        }
+        width, depth = generation.world_extent(objects)
+        step = generation.GAP * width
+        place = generation.row(step, (0.0, -generation.GAP * depth, 0.0), columns=max(count, 1))
+        kind = generation.KeysWriter if self.layout == "KEYS" else generation.SetWriter
+        writer = kind(
+            f"{names} Blend",
+            f"{names} Blend",
+            frame,
+            generation.in_place if on_timeline else place,
+            None if self.layout == "ROW" else context.scene.frame_current,
+            self.hold,
+        )
+        job = session.Job(f"Blend {names}", request, writer=writer, arrays=arrays, want_previews=False)
+        job.result_count, job.shapes = count, shapes
+        return job
+
+
+CLASSES = (SHAPEWRIGHT_OT_blend,)

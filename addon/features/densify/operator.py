@@ -1,0 +1,61 @@
+"""Densify: from a sparse cloud to a dense one, or to a surface, with a gradient field."""
+
+import bpy
+from bpy.props import IntProperty, StringProperty
+
+from ...scene import read as scene
+from ...session import session
+from ...ui.job_operator import JobOperator, job_settings
+from ...writers import in_place as results
+from ...writers import side_by_side as generation
+
+
+class SHAPEWRIGHT_OT_densify(JobOperator, bpy.types.Operator):
+    bl_idname = "shapewright.densify"
+    bl_label = "Densify"
+    bl_description = (
+        "Make a dense cloud, or a surface, of the active object's sparse points, which cover all of the shape. "
+        "The result is a new object in its place"
+    )
+
+    __annotations__ = {
+        **generation.densify_settings(),
+        "field": StringProperty(name="Gradient Field", description="What is known about clouds", default="household"),
+        "resolution": IntProperty(
+            name="Resolution", description="Cells along the longest side of a surface", default=128, min=16, max=512
+        ),
+        "seed": IntProperty(name="Seed", description="Where the randomness begins", default=0, min=0),
+        **job_settings(),
+    }
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        why = scene.why_unreadable(context.active_object)
+        if why:
+            cls.poll_message_set(why)
+        return not why
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set:
+        settings = context.scene.shapewright_generation
+        self.take_settings(settings, (*generation.densify_settings(), "resolution", "seed"))
+        return self.run(context)
+
+    def execute(self, context: bpy.types.Context) -> set:
+        return self.run(context)
+
+    def make_job(self, context: bpy.types.Context) -> session.Job:
+        obj = context.active_object
+        scan = scene.read_scan(obj, context.evaluated_depsgraph_get())
+        request = {
+            "kind": "gradient",
+            "mode": "densify",
+            "field": self.field,
+            "output": self.output,
+            "points": self.points,
+            **self.common_request(context, obj.name),
+        }
+        writer = results.ResultWriter(scan, label="Dense", clouds=True)
+        return session.Job(f"Densify {obj.name}", request, scan, writer=writer, want_previews=False)
+
+
+CLASSES = (SHAPEWRIGHT_OT_densify,)

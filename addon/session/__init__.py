@@ -1,0 +1,1 @@
+"""The running jobs, and the one engine that they run on."""

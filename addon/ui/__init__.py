@@ -1,0 +1,1 @@
+"""What the features' panels and operators share."""
