@@ -1,1 +1,0 @@
-"""From observed points to whole shapes: pose, latent optimisation, refinement."""
