@@ -47,11 +47,11 @@ from addon.link.client import EngineProblem, MeshArrays
 from addon.scene import read as blender_scene
 from addon.session import session as blender_session
 from addon.writers import side_by_side as blender_generation
-from engine.commands.generate import write_code
+from engine.cli.generate import write_code
 from engine.errors import EngineError
 from engine.geometry.io import READABLE, load_input, write_mesh
 from engine.geometry.meshes import Mesh
-from engine.jobs.types import FIT_METHODS, ShapeCode
+from engine.jobs.base import FIT_METHODS, ShapeCode
 
 REPORT = "report.jsonl"
 DONE_AS = {"complete": "complete", "fit": "fitted", "generate": "generated"}

@@ -1,0 +1,1 @@
+"""From observed points to whole shapes: pose, latent optimisation, refinement."""

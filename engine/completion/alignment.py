@@ -24,7 +24,7 @@ from ..geometry.clouds import PointCloud
 from ..geometry.sampling import estimate_normals
 from ..geometry.signed_distance import sphere_directions
 from ..geometry.transforms import Float64Array, Similarity, yaw_rotation
-from ..priors.prior import Prior
+from ..priors.file import Prior
 from .symmetry import centred_by_symmetry, revolution_direction
 
 SURELY_UP, UP_BONUS = 1.0, 4.0

@@ -22,13 +22,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .. import losses
 from ..errors import Cancelled
-from ..fields import evidence as ev
-from ..fields.conditional import Encoded
+from ..fields import losses
+from ..fields.families.grid import Encoded
+from ..fields.observations import evidence as ev
 from ..geometry.clouds import PointCloud
 from ..geometry.transforms import Similarity
-from ..priors.prior import Prior
+from ..priors.file import Prior
 from .refinement import Residual, fit_residual
 from .symmetry import AGREES, LookedThrough, revolved, symmetries
 
@@ -675,7 +675,7 @@ def complete_several(
 ) -> list[Completion]:
     """Whole shapes for a cloud in (about) the canonical frame, one for each of `vary`, optimised as one batch.
 
-    vary: makes another answer of what the encoder says and the evidence grid (see engine.fitting.hypotheses), None =
+    vary: makes another answer of what the encoder says and the evidence grid (see engine.completion.hypotheses), None =
     the encoder's own.  settings.temperature > 0 starts from a sample of the posterior, widened by it, instead of its
     mean.  on_first gets the first start, before any optimisation: the first preview.  Raises Cancelled.
     """

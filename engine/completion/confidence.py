@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..fields import evidence as ev
+from ..fields.observations import evidence as ev
 from ..geometry.clouds import PointCloud
-from ..priors.prior import Prior
+from ..priors.file import Prior
 
 POINTS = 2048
 GAP = 0.04

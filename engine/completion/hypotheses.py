@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..fields.conditional import Encoded
+from ..fields.families.grid import Encoded
+from ..priors.file import Prior
 from ..priors.latent import LatentModel
-from ..priors.prior import Prior
 
 _EMPTY_CHANNEL = 10
-"""Of the evidence grid: space that was looked through (see engine.fields.evidence)."""
+"""Of the evidence grid: space that was looked through (see engine.fields.observations.evidence)."""
 
 
 def observed_space(grid: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..fields import fused
-from ..fields.evidence import BOUND, interpolate
+from ..fields.observations.evidence import BOUND, interpolate
 
 
 @dataclass

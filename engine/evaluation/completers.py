@@ -10,14 +10,15 @@ import numpy as np
 import torch
 
 from ..geometry.clouds import PointCloud
+from ..jobs.base import Align, CompleteRequest, Front, JobArrays, JobCallbacks
 from ..jobs.complete import run_complete
-from ..jobs.types import Align, CompleteRequest, Front, JobArrays, JobCallbacks
-from ..meshing import extract_sparse
-from ..priors.prior import load_prior
+from ..priors.file import load_prior
+from ..surfaces.marching import extract_sparse
 from .completion import Answer, Completer
 
 COMPLETES = (
-    "fields/*.py", "fitting/*.py", "geometry/*.py", "priors/*.py", "jobs/complete.py", "losses.py", "meshing.py",
+    "completion/**/*.py", "fields/**/*.py", "geometry/**/*.py", "priors/**/*.py", "surfaces/**/*.py",
+    "jobs/complete.py",
 )  # fmt: skip
 """Of the engine: what decides how a completion comes out."""
 

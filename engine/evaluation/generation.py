@@ -36,8 +36,8 @@ from ..geometry.clouds import FloatArray
 from ..geometry.meshes import Mesh
 from ..geometry.sampling import sample_surface
 from ..jobs.generate import CRUMBS
-from ..meshing import clean_mesh, extract_sparse
-from ..priors.prior import Prior
+from ..priors.file import Prior
+from ..surfaces.marching import clean_mesh, extract_sparse
 from ..training.library import OTHER, Library, canonicalise
 from ..training.scans import true_surface
 from .pictures import COMPLETED, Picture, camera_for, contact_sheet, draw_cloud, draw_mesh, save_picture

@@ -18,15 +18,15 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import Cancelled, InputError
-from ..evaluation.generation import Family, earth_movers_distance
-from ..evaluation.pictures import COMPLETED, OBSERVED, camera_for, contact_sheet, draw_cloud, save_picture
 from ..geometry.clouds import FloatArray
 from ..geometry.metrics import chamfer_l2
-from ..jobs.types import GradientRequest
+from ..gradient_fields.model import GradientField
+from ..gradient_fields.sampling import densify, encode, observe, sample_points
+from ..jobs.base import GradientRequest
 from ..training.library import Library
 from ..training.supervision import UNITS
-from .model import GradientField
-from .sampling import densify, encode, observe, sample_points
+from .generation import Family, earth_movers_distance
+from .pictures import COMPLETED, OBSERVED, camera_for, contact_sheet, draw_cloud, save_picture
 
 DRAWN = 8
 """Shapes on the contact sheet."""

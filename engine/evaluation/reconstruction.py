@@ -36,7 +36,7 @@ from ..geometry.meshes import Mesh, surface_area
 from ..geometry.metrics import normal_consistency
 from ..geometry.sampling import estimate_normals, sample_surface
 from ..geometry.signed_distance import SignedDistance, sphere_directions
-from ..meshing import is_watertight
+from ..surfaces.marching import is_watertight
 from ..training.library import Library, canonicalise
 from ..training.scans import scan
 from .completion import is_solid
@@ -168,8 +168,8 @@ def _depth(resolution: int) -> int:
 
 def ours(method: str, cloud: PointCloud, protocol: Protocol, device: str) -> Mesh:
     """A method of the engine, by the same job that Blender and `shapewright fit` run."""
+    from ..jobs.base import FitRequest, JobArrays, JobCallbacks
     from ..jobs.run import run_job
-    from ..jobs.types import FitRequest, JobArrays, JobCallbacks
 
     request = FitRequest(
         method=method,
@@ -220,7 +220,7 @@ def run_reconstruction_evaluation(
     """Run the protocol and write rows.jsonl, report.json, report.md and contact_sheet.png into `out_dir`; return the
     report.
 
-    methods: of the engine (engine.fitting.fit_types) and PEERS.  shapes: of SOLIDS.  library: up to `limit` of its
+    methods: of the engine (engine.surface_fit.base) and PEERS.  shapes: of SOLIDS.  library: up to `limit` of its
     solid validation shapes besides.  device: of the engine's methods.
     A method that raises EngineError or finds no surface has failed there: counted in the report, left out of the means.
     Times are of one run: to measure again, give another folder.
@@ -409,7 +409,7 @@ def _of_library(library: Library | None, limit: int) -> list[tuple[str, Callable
 
 
 def _check(methods: Sequence[str], cases: Sequence[str], shapes: Sequence[str]) -> None:
-    from ..fitting.fit_types import load_methods
+    from ..surface_fit.base import load_methods
 
     for what, given, known in (
         ("method", methods, (*load_methods(), *PEERS)),

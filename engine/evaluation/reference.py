@@ -20,17 +20,17 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.utils import parametrize
 
-from .. import losses
+from ..completion.alignment import observed_frame
 from ..errors import Cancelled, InputError
-from ..fields import evidence as ev
-from ..fields.deepsdf import DeepSDF
-from ..fitting.alignment import observed_frame
+from ..fields import losses
+from ..fields.families.deepsdf import DeepSDF
+from ..fields.observations import evidence as ev
 from ..geometry.clouds import PointCloud
 from ..geometry.meshes import Mesh
 from ..geometry.sampling import estimate_normals
 from ..geometry.transforms import Similarity
-from ..meshing import BOUND, extract_dense
-from ..priors.prior import Prior, load_prior
+from ..priors.file import Prior, load_prior
+from ..surfaces.marching import BOUND, extract_dense
 from .completion import Completer
 
 

@@ -2,7 +2,7 @@
 
 Shading shows the direction of the normals, and a seam is a line along which they jump. Real edges are such lines too,
 and the border of what was seen often runs along one (the rim of a seat). So a place is looked at with two fields: the
-answer's own, and that without the correction which keeps what was seen (engine.fitting.refinement). Where the normals
+answer's own, and that without the correction which keeps what was seen (engine.completion.refinement). Where normals
 of the uncorrected field hardly turn from one vertex to the next and those of the answer turn sharply, the correction
 made a crease that the prior's shape has not. Creases are counted apart for what was seen, what was not, and the border
 between the two: a seam is a border with more creases than either side.
@@ -21,7 +21,7 @@ from scipy.spatial import cKDTree
 
 from ..geometry.clouds import FloatArray, PointCloud
 from ..geometry.meshes import Mesh
-from ..meshing import field_normals
+from ..surfaces.marching import field_normals
 
 SEEN_WITHIN, RINGS = 0.012, 4
 """A vertex this near to an observed point (canonical) counts as seen; so many edges from the border count as border."""

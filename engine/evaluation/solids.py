@@ -15,7 +15,7 @@ import torch
 
 from ..errors import EngineError
 from ..geometry.meshes import Mesh
-from ..meshing import extract_sparse
+from ..surfaces.marching import extract_sparse
 
 ROUND = 96
 """Segments of a full circle."""

@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import InputError, JobFailed
-from ..fields import evidence as ev
-from ..fields.conditional import GridField
+from ..fields.families.grid import GridField
+from ..fields.observations import evidence as ev
 from ..geometry.clouds import FloatArray, PointCloud
 from ..geometry.meshes import Mesh
 from ..geometry.sampling import sample_surface, subsample
 from ..geometry.transforms import Similarity
-from ..meshing import extract_sparse
+from ..priors.file import Prior, load_prior
 from ..priors.latent import LatentModel
-from ..priors.prior import Prior, load_prior
 from ..priors.registry import list_priors
+from ..surfaces.marching import extract_sparse
 
 WHOLE_POINTS = 4096
 """Surface points that a whole shape is encoded from."""

@@ -21,9 +21,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..fields.evidence import BOUND
+from ..fields.observations.evidence import BOUND
+from ..priors.file import Prior
 from ..priors.latent import LatentModel, denoise
-from ..priors.prior import Prior
 from ..training.library import user_cache_folder
 from .codes import latent_of
 from .paths import TIDY_LEVEL, TIDY_STEPS

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from ..errors import Cancelled, JobFailed
-from ..fields.evidence import BOUND
+from ..fields.observations.evidence import BOUND
 from ..geometry.clouds import FloatArray
 from ..geometry.meshes import Mesh
 from ..geometry.metrics import distances_to_surface
 from ..geometry.sampling import sample_surface
-from ..priors.prior import Prior
+from ..priors.file import Prior
 from .codes import DecodedShape, decode
 
 TOLERANCE = 0.02

@@ -10,11 +10,11 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from ..completion.complete import CompletionSettings, _Evidence, optimise_code
+from ..completion.refinement import fit_residual
 from ..errors import Cancelled
-from ..fields import evidence as ev
-from ..fields.conditional import Encoded
-from ..fitting.completion import CompletionSettings, _Evidence, optimise_code
-from ..fitting.refinement import fit_residual
+from ..fields.families.grid import Encoded
+from ..fields.observations import evidence as ev
 from ..geometry.clouds import FloatArray, PointCloud
 from ..geometry.sampling import subsample
 from .codes import DecodedShape, blended_field, decode

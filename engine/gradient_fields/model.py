@@ -28,9 +28,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import InputError
-from ..fields.conditional import Encoded, GridField
-from ..fields.evidence import BOUND, whole_evidence
-from ..priors.prior import Prior, load_prior
+from ..fields.families.grid import Encoded, GridField
+from ..fields.observations.evidence import BOUND, whole_evidence
+from ..priors.file import Prior, load_prior
 from ..priors.registry import list_priors
 
 FORMAT = 2

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..errors import Cancelled, InputError
 from ..geometry.clouds import FloatArray
 from ..geometry.meshes import Mesh
-from ..meshing import extract_sparse
+from ..surfaces.marching import extract_sparse
 from .model import Features, GradientField
 
 CHUNK = 16_384

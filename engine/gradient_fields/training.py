@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import Cancelled
-from ..priors.prior import Prior
+from ..priors.file import Prior
 from ..training.batches import Warp
 from ..training.supervision import UNITS
 from .model import (

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from .. import __version__
+from ..completion.alignment import PoseEstimate, find_pose, network_pose
+from ..completion.complete import Completion, CompletionSettings, complete_several, estimate_noise
+from ..completion.confidence import calibration_of, confidence, measure
+from ..completion.hypotheses import variation
 from ..device import describe_device, peak_memory, resolve_device
 from ..errors import Cancelled, InputError, JobFailed
-from ..fields import evidence as ev
-from ..fitting.alignment import PoseEstimate, find_pose, network_pose
-from ..fitting.completion import Completion, CompletionSettings, complete_several, estimate_noise
-from ..fitting.confidence import calibration_of, confidence, measure
-from ..fitting.hypotheses import variation
+from ..fields.observations import evidence as ev
 from ..generation.codes import encode_mesh
 from ..geometry.cleaning import find_ground, orientation_agreement, stray_points
 from ..geometry.clouds import FloatArray, PointCloud
@@ -29,9 +29,9 @@ from ..geometry.meshes import Mesh
 from ..geometry.metrics import distances_to_surface, total_mutual_difference, unidirectional_hausdorff
 from ..geometry.sampling import estimate_normals, remove_duplicates, sample_surface, subsample, up_rotation
 from ..geometry.transforms import Similarity
-from ..meshing import Field, clean_mesh, decimate, extract_sparse, field_normals, is_watertight, loose_edges
-from ..priors.prior import Prior, load_prior
-from .types import CompleteRequest, JobArrays, JobCallbacks, JobResult, Preview, Progress, ShapeCode
+from ..priors.file import Prior, load_prior
+from ..surfaces.marching import Field, clean_mesh, decimate, extract_sparse, field_normals, is_watertight, loose_edges
+from .base import CompleteRequest, JobArrays, JobCallbacks, JobResult, Preview, Progress, ShapeCode
 
 log = logging.getLogger(__name__)
 
@@ -186,7 +186,7 @@ def mesh_to_scene(mesh: Mesh, to_scene: Similarity) -> Mesh:
 
 
 def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: JobCallbacks) -> JobResult:
-    """Up to request.hypotheses whole shapes, best first, in the input's frame. The contract is in engine.jobs.types."""
+    """Up to request.hypotheses whole shapes, best first, in the input's frame. The contract is in engine.jobs.base."""
     if arrays is None:
         raise InputError(
             "input_missing", "There is nothing to complete.", "The request came without points.", "Send an input."

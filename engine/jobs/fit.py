@@ -18,10 +18,15 @@ from scipy.spatial import cKDTree
 from .. import __version__
 from ..device import describe_device, resolve_device
 from ..errors import Cancelled, EngineError, InputError, JobFailed
-from ..fitting.auto_fit import plane_field
-from ..fitting.field_store import KeptField, keep_field, load_field, some_of
-from ..fitting.fit_types import UNIT_SIDE, FitData, FitSettings, FittedField, Method, find_method
-from ..fitting.orientation import (
+from ..geometry.cleaning import stray_points
+from ..geometry.clouds import FloatArray, PointCloud
+from ..geometry.meshes import Mesh, compacted
+from ..geometry.metrics import distances_to_surface
+from ..geometry.sampling import remove_duplicates, sample_surface
+from ..geometry.transforms import Similarity
+from ..surface_fit.auto import plane_field
+from ..surface_fit.base import UNIT_SIDE, FitData, FitSettings, FittedField, Method, find_method
+from ..surface_fit.orientation import (
     CloudStatistics,
     Orientation,
     cloud_statistics,
@@ -30,15 +35,10 @@ from ..fitting.orientation import (
     refined_normals,
     sheet_noise,
 )
-from ..geometry.cleaning import stray_points
-from ..geometry.clouds import FloatArray, PointCloud
-from ..geometry.meshes import Mesh, compacted
-from ..geometry.metrics import distances_to_surface
-from ..geometry.sampling import remove_duplicates, sample_surface
-from ..geometry.transforms import Similarity
-from ..meshing import BOUND, extract_sparse, is_watertight
+from ..surface_fit.store import KeptField, keep_field, load_field, some_of
+from ..surfaces.marching import BOUND, extract_sparse, is_watertight
+from .base import FitRequest, JobArrays, JobCallbacks, JobResult, Preview, Progress
 from .complete import mesh_to_scene
-from .types import FitRequest, JobArrays, JobCallbacks, JobResult, Preview, Progress
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class _Prepared:
 
 
 def run_fit(request: FitRequest, arrays: JobArrays | None, callbacks: JobCallbacks) -> JobResult:
-    """One mesh in the input's frame. The contract is in engine.jobs.types."""
+    """One mesh in the input's frame. The contract is in engine.jobs.base."""
     device = resolve_device(request.device)
     report_progress = _Reporter(callbacks)
     times: dict[str, float] = {}

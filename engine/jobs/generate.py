@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from .. import __version__
+from ..completion.alignment import network_pose
 from ..device import describe_device, resolve_device
 from ..errors import Cancelled, InputError, JobFailed
-from ..fitting.alignment import network_pose
 from ..generation import paths, sampling
 from ..generation.codes import (
     DecodedShape,
@@ -36,10 +36,10 @@ from ..geometry.meshes import Mesh
 from ..geometry.metrics import distances_to_surface
 from ..geometry.sampling import subsample, up_rotation
 from ..geometry.transforms import Similarity, yaw_rotation
-from ..meshing import clean_mesh, extract_sparse, is_watertight
+from ..priors.file import Prior
 from ..priors.latent import LatentModel
-from ..priors.prior import Prior
-from .types import (
+from ..surfaces.marching import clean_mesh, extract_sparse, is_watertight
+from .base import (
     ArithmeticRequest,
     BlendRequest,
     CompleteRequest,

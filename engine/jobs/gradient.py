@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 from .. import __version__
+from ..completion.alignment import observed_frame
 from ..device import describe_device, resolve_device
 from ..errors import Cancelled, InputError
-from ..fitting.alignment import observed_frame
 from ..geometry.meshes import Mesh
 from ..geometry.sampling import estimate_normals, up_rotation
 from ..geometry.transforms import Similarity
 from ..gradient_fields.model import GradientField
 from ..gradient_fields.registry import find_gradient_field
 from ..gradient_fields.sampling import densify, encode, extract_surface, observe, sample_points
-from .types import FinishedMesh, GradientRequest, JobArrays, JobCallbacks, JobResult, Progress
+from .base import FinishedMesh, GradientRequest, JobArrays, JobCallbacks, JobResult, Progress
 
 GAN_TRIES = 500
 
@@ -61,7 +61,7 @@ def new_codes(model: GradientField, request: GradientRequest, number: int) -> Te
 
 
 def run_gradient(request: GradientRequest, arrays: JobArrays | None, callbacks: JobCallbacks) -> JobResult:
-    """The contract is in engine.jobs.types. Clouds carry normals estimated from themselves."""
+    """The contract is in engine.jobs.base. Clouds carry normals estimated from themselves."""
     began = time.perf_counter()
     callbacks.on_progress(Progress("Loading the gradient field", 0.01))
     device = resolve_device(request.device)

@@ -7,7 +7,7 @@ import logging
 from typing import Any
 
 from ..errors import EngineError, InputError, JobFailed
-from .types import JobArrays, JobCallbacks, JobResult, Request
+from .base import JobArrays, JobCallbacks, JobResult, Request
 
 log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from ..priors.registry import SUFFIX, list_priors, read_card, sha256, user_folde
 from ..training.library import SCENE, Shape, load_library, split_by_hash, write_library
 from ..training.prior_training import parse_overrides, train_prior
 from ..training.train import TrainingProgress
-from .types import JobArrays, JobCallbacks, JobResult, Preview, Progress, TrainRequest
+from .base import JobArrays, JobCallbacks, JobResult, Preview, Progress, TrainRequest
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ LEAST_SHAPES = 2
 
 
 def run_train(request: TrainRequest, arrays: JobArrays | None, callbacks: JobCallbacks) -> JobResult:
-    """Trains the prior request.name; answers without meshes. The contract is in engine.jobs.types.
+    """Trains the prior request.name; answers without meshes. The contract is in engine.jobs.base.
 
     The library's shapes that are held out are completed a few times on the way: the first of them is the preview, in
     the canonical frame.  Raises InputError for a name that is taken, for a folder or meshes that are no library, and

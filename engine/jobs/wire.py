@@ -22,7 +22,7 @@ from ..errors import InputError
 from ..geometry.clouds import FloatArray
 from ..geometry.io import check_arrays
 from ..geometry.meshes import IntArray, Mesh, vertex_normals
-from .types import (
+from .base import (
     FIT_METHODS,
     ArithmeticRequest,
     BlendRequest,

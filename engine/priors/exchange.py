@@ -36,7 +36,7 @@ def import_prior(path: str | Path, name: str = "", replace: bool = False) -> Pri
     The same file under the same name is no fault. Raises InputError where the file is damaged, foreign, of an
     architecture that this engine does not know, or where the name is taken or cannot be used.
     """
-    from .prior import load_prior
+    from .file import load_prior
 
     path = Path(path)
     if not path.is_file():
@@ -84,7 +84,7 @@ class _Copy:
         return self.path
 
     def __exit__(self, *_: object) -> None:
-        from .prior import forget_priors
+        from .file import forget_priors
 
         forget_priors()
         with contextlib.suppress(OSError):  # held open on Windows, or others are importing too: it is not listed

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..fields import fused
-from ..fields.conditional import GridField, channels_last
-from ..fields.deepsdf import DeepSDF
+from ..fields.families.deepsdf import DeepSDF
+from ..fields.families.grid import GridField, channels_last
 from ..fields.pose import PoseNet
 from .latent import LatentModel, latent_from
 from .registry import find, read_card, sha256

@@ -24,12 +24,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import PROTOCOL_VERSION, __version__
 from ..errors import EngineError, InputError, JobFailed
-from ..jobs.types import Request as JobRequest
-from ..jobs.types import SlideRequest
+from ..jobs.base import Request as JobRequest
+from ..jobs.base import SlideRequest
 from ..jobs.wire import MAX_BYTES, NEEDS_ARRAYS, checked_arrays, decode_arrays, needs_arrays, parse_request
 from . import storage
-from .jobs import Job, JobQueue, QueueOptions
 from .priors import PriorList, add_routes
+from .queue import Job, JobQueue, QueueOptions
 
 log = logging.getLogger(__name__)
 

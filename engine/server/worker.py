@@ -25,7 +25,7 @@ from typing import IO, Any, NoReturn
 from ..errors import Cancelled, EngineError, InputError, JobFailed
 from ..geometry.meshes import Mesh
 from ..jobs import run as jobs_run
-from ..jobs.types import FinishedMesh, JobArrays, JobCallbacks, Preview, Progress, ShapeCode
+from ..jobs.base import FinishedMesh, JobArrays, JobCallbacks, Preview, Progress, ShapeCode
 from ..jobs.wire import checked_arrays, decode_arrays, encode_mesh, parse_request, plain
 from .messages import read_message, write_message
 from .storage import write_atomically
@@ -214,7 +214,7 @@ def release_memory() -> None:
     """Drop loaded priors and the device's cached blocks."""
     from ..device import release_device_memory
 
-    loaded = sys.modules.get("engine.priors.prior")  # where it was never imported there is nothing to drop
+    loaded = sys.modules.get("engine.priors.file")  # where it was never imported there is nothing to drop
     if loaded is not None:
         loaded.forget_priors()
     release_device_memory()

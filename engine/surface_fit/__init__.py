@@ -1,0 +1,1 @@
+"""Surfaces from raw points or triangle soup, without a prior."""

@@ -31,8 +31,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import Cancelled, JobFailed
-from ..meshing import BOUND
-from .fit_types import FIELDS, METHODS, FitData, FitSettings, FittedField, Method, OnField, OnProgress
+from ..surfaces.marching import BOUND
+from .base import FIELDS, METHODS, FitData, FitSettings, FittedField, Method, OnField, OnProgress
 from .orientation import PoissonGrid, grid_cells, widths_of
 
 log = logging.getLogger(__name__)

@@ -26,7 +26,7 @@ from ..geometry.meshes import Mesh
 UNIT_SIDE = 0.9
 """Longest side of the input's bounding box in the unit frame."""
 
-METHOD_MODULES = ("engine.fitting.auto_fit", "engine.fitting.methods")
+METHOD_MODULES = ("engine.surface_fit.auto", "engine.surface_fit.recipes")
 
 Needs = Literal["points", "oriented", "mesh"]
 

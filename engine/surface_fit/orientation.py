@@ -26,7 +26,7 @@ from torch import Tensor
 
 from ..errors import Cancelled
 from ..geometry.clouds import FloatArray
-from ..meshing import BOUND
+from ..surfaces.marching import BOUND
 
 ORIENTED_POINTS = 30_000
 """So many points decide the signs; the others ask their neighbours among them."""

@@ -22,14 +22,13 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
-from .. import losses
 from ..errors import Cancelled, EngineError, InputError, JobFailed
-from ..fields import implicit
+from ..fields import implicit, losses
 from ..fields.implicit import NETWORKS, Mlp, Siren
 from ..geometry.meshes import Mesh
 from ..geometry.sampling import sample_surface
 from ..geometry.transforms import Similarity
-from .fit_types import (
+from .base import (
     FIELDS,
     METHODS,
     UNIT_SIDE,

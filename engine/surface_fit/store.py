@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from ..errors import InputError
 from ..folders import default_data_dir
 from ..geometry.clouds import FloatArray
-from .fit_types import FIELDS, FittedField, load_methods
+from .base import FIELDS, FittedField, load_methods
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""From fields to meshes: marching cubes, clean-up, decimation."""

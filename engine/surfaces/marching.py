@@ -24,8 +24,8 @@ import scipy.spatial
 import torch
 from numpy.typing import NDArray
 
-from .errors import Cancelled, JobFailed
-from .geometry.meshes import Mesh, compacted, face_areas
+from ..errors import Cancelled, JobFailed
+from ..geometry.meshes import Mesh, compacted, face_areas
 
 log = logging.getLogger(__name__)
 

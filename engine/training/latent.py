@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import Cancelled
-from ..fields.conditional import GridField
-from ..fields.evidence import whole_evidence
+from ..fields.families.grid import GridField
+from ..fields.observations.evidence import whole_evidence
 from ..priors.latent import _SIGMA_MAX, _SIGMA_MIN, Denoiser, LatentModel, ode_log_density
 from .batches import Warp
 from .supervision import UNITS

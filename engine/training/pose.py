@@ -19,9 +19,9 @@ from safetensors.torch import save_file
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from ..completion.alignment import observed_frame, yaw_frame
 from ..errors import Cancelled
 from ..fields.pose import PoseNet, pose_grid, pose_loss
-from ..fitting.alignment import observed_frame, yaw_frame
 from ..geometry.transforms import yaw_rotation
 from .batches import make_example
 

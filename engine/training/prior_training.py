@@ -21,17 +21,17 @@ import torch
 from numpy.typing import NDArray
 
 from .. import __version__
+from ..completion.complete import CompletionSettings, complete_canonical
 from ..errors import Cancelled, EngineError, InputError
-from ..fields.conditional import GridField
-from ..fields.evidence import whole_evidence
-from ..fitting.completion import CompletionSettings, complete_canonical
+from ..fields.families.grid import GridField
+from ..fields.observations.evidence import whole_evidence
 from ..geometry.clouds import PointCloud
 from ..geometry.meshes import Mesh
 from ..geometry.metrics import f_score
 from ..geometry.sampling import sample_surface
-from ..meshing import extract_sparse
+from ..priors.file import ARCHITECTURES, Field, Prior, load_prior, save_prior
 from ..priors.latent import LatentModel
-from ..priors.prior import ARCHITECTURES, Field, Prior, load_prior, save_prior
+from ..surfaces.marching import extract_sparse
 from .batches import POINTS, make_batch, make_example
 from .latent import VARIANTS, encode_shapes, fit_latent, held_out_likelihood
 from .library import OTHER, Library, load_library

@@ -31,12 +31,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .. import losses
 from ..errors import Cancelled, InputError, JobFailed
-from ..fields import evidence as ev
-from ..fields.conditional import GridField, channels_last
-from ..fields.deepsdf import DeepSDF
-from ..priors.prior import Field
+from ..fields import losses
+from ..fields.families.deepsdf import DeepSDF
+from ..fields.families.grid import GridField, channels_last
+from ..fields.observations import evidence as ev
+from ..priors.file import Field
 from .batches import Batch, make_batch
 
 log = logging.getLogger(__name__)

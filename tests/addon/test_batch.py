@@ -195,7 +195,7 @@ def test_surfaces_are_fitted_too(run, folders, capsys):
 
 def test_a_fit_asks_what_fit_shape_asks(batch, folders):
     """The engine's own reader of requests, on what the script sends."""
-    from engine.jobs.types import FitRequest
+    from engine.jobs.base import FitRequest
     from engine.jobs.wire import parse_request
 
     paths = ["--input", str(folders[0]), "--output", str(folders[1])]

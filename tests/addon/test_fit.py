@@ -156,7 +156,7 @@ def test_the_engines_own_defaults_are_those_of_the_operator(emulated):
     add_points(BOX)
     bpy.ops.shapewright.fit_shape()
     asked = json.loads(bpy.data.objects["Scan Fit"]["shapewright_settings"])
-    from engine.jobs.types import FIT_METHODS, FitRequest
+    from engine.jobs.base import FIT_METHODS, FitRequest
     from engine.jobs.wire import parse_request
 
     assert parse_request(asked) == FitRequest(name="Scan")

@@ -11,12 +11,12 @@ import pytest
 import torch
 import trimesh
 
-from engine.fields import evidence as ev
-from engine.fields.conditional import GridField
-from engine.fields.deepsdf import DeepSDF
+from engine.fields.families.deepsdf import DeepSDF
+from engine.fields.families.grid import GridField
+from engine.fields.observations import evidence as ev
 from engine.fields.pose import PoseNet
 from engine.geometry.meshes import Mesh
-from engine.priors.prior import save_prior
+from engine.priors.file import save_prior
 
 SMALL_FIELD: dict[str, Any] = {"code_channels": 4, "width": 4, "hidden": 16, "resolution": 8}
 

@@ -1,0 +1,1 @@
+"""The families of conditional fields that a prior can be of: one file each."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from .conditional import Encoded
+from .grid import Encoded
 
 
 class DeepSDF(nn.Module):

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import evidence as ev
-from . import fused
+from .. import fused
+from ..observations import evidence as ev
 
 
 @dataclass

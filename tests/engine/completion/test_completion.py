@@ -11,20 +11,20 @@ import pytest
 import torch
 from scipy.spatial import cKDTree
 
-from engine.errors import Cancelled
-from engine.fields.conditional import Encoded
-from engine.fitting.alignment import network_pose, observed_frame
-from engine.fitting.completion import (
+from engine.completion.alignment import network_pose, observed_frame
+from engine.completion.complete import (
     Completion,
     CompletionSettings,
     complete_canonical,
     complete_several,
     estimate_noise,
 )
+from engine.errors import Cancelled
+from engine.fields.families.grid import Encoded
 from engine.geometry.clouds import PointCloud
 from engine.geometry.transforms import yaw_rotation
-from engine.meshing import extract_sparse
-from engine.priors.prior import Prior, load_prior
+from engine.priors.file import Prior, load_prior
+from engine.surfaces.marching import extract_sparse
 
 VIEWPOINT = np.array([0.3, -1.6, 0.9], np.float32)
 

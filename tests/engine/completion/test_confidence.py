@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.evaluation.strangers import STRANGERS
-from engine.fields import evidence as ev
-from engine.fitting.confidence import (
+from engine.completion.confidence import (
     DEFAULT,
     SIGNALS,
     Signals,
@@ -21,9 +19,11 @@ from engine.fitting.confidence import (
     fit_calibration,
     measure,
 )
+from engine.evaluation.strangers import STRANGERS
+from engine.fields.observations import evidence as ev
 from engine.geometry.clouds import PointCloud
 from engine.geometry.sampling import sample_surface
-from engine.priors.prior import Prior, load_prior
+from engine.priors.file import Prior, load_prior
 
 VIEWPOINT = np.array([0.3, -1.6, 0.9], np.float32)
 

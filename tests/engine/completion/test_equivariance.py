@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
+from engine.completion.alignment import find_pose, rotation_search, up_directions, yaw_frame
 from engine.errors import InputError
-from engine.fitting.alignment import find_pose, rotation_search, up_directions, yaw_frame
 from engine.geometry.clouds import PointCloud
 from engine.geometry.io import load_input
 from engine.geometry.transforms import Similarity, yaw_rotation
+from engine.jobs.base import CompleteRequest, JobArrays, JobCallbacks, JobResult
 from engine.jobs.run import run_job
-from engine.jobs.types import CompleteRequest, JobArrays, JobCallbacks, JobResult
 from engine.jobs.wire import parse_request, request_to_json
-from engine.priors.prior import Prior, load_prior
+from engine.priors.file import Prior, load_prior
 
 CHAIR = Path(__file__).parents[2] / "examples" / "chair_scan.ply"
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from engine.completion.complete import CompletionSettings, complete_canonical
+from engine.completion.hypotheses import observed_space, variation
 from engine.errors import InputError
-from engine.fields import evidence as ev
-from engine.fields.conditional import Encoded
-from engine.fitting.completion import CompletionSettings, complete_canonical
-from engine.fitting.hypotheses import observed_space, variation
+from engine.fields.families.grid import Encoded
+from engine.fields.observations import evidence as ev
 from engine.geometry.clouds import PointCloud
-from engine.priors.prior import Prior, load_prior
+from engine.priors.file import Prior, load_prior
 
 VIEWPOINT = np.array([0.0, -1.6, 0.0], np.float32)
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from engine.fitting.completion import Completion, CompletionSettings, complete_canonical, complete_several
+from engine.completion.complete import Completion, CompletionSettings, complete_canonical, complete_several
 from engine.geometry.clouds import PointCloud
-from engine.priors.prior import Prior, load_prior
+from engine.priors.file import Prior, load_prior
 
 
 @pytest.fixture(scope="module")

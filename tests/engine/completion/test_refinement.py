@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.fields.evidence import BOUND
-from engine.fitting.refinement import fit_residual
+from engine.completion.refinement import fit_residual
+from engine.fields.observations.evidence import BOUND
 
 RADIUS = 0.3
 

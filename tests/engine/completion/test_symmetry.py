@@ -9,9 +9,9 @@ import trimesh
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from engine.fitting.alignment import PoseEstimate, find_pose
-from engine.fitting.completion import CompletionSettings, complete_canonical
-from engine.fitting.symmetry import (
+from engine.completion.alignment import PoseEstimate, find_pose
+from engine.completion.complete import CompletionSettings, complete_canonical
+from engine.completion.symmetry import (
     Centred,
     Distance,
     LookedThrough,
@@ -27,7 +27,7 @@ from engine.geometry.meshes import Mesh
 from engine.geometry.sampling import estimate_normals
 from engine.geometry.signed_distance import SignedDistance
 from engine.geometry.transforms import Similarity
-from engine.priors.prior import load_prior
+from engine.priors.file import load_prior
 
 VIEWPOINT = np.array([0.7, -1.9, 0.9], np.float32)
 
@@ -246,7 +246,7 @@ def test_the_mirror_plane_judges_between_yaws_that_are_about_as_likely(
     """The network's favourite is a quarter turn off: the plane outvotes it, but not a belief beyond doubt."""
     turned = Similarity(rotation=np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]))
     poses = [PoseEstimate(turned, {}, "yaw search", 0.0), PoseEstimate(Similarity(), {}, "yaw search", -doubt)]
-    monkeypatch.setattr("engine.fitting.alignment.rotation_search", lambda prior, cloud: poses)
+    monkeypatch.setattr("engine.completion.alignment.rotation_search", lambda prior, cloud: poses)
     found = find_pose(load_prior("household"), seen(bench(0.0)), "similarity")
     assert np.allclose(found.to_scene.rotation, np.eye(3)) == right
 

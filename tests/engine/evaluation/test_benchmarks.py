@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from engine.fields.deepsdf import DeepSDF
+from engine.fields.families.deepsdf import DeepSDF
 from engine.geometry.meshes import Mesh
-from engine.priors.prior import save_prior
+from engine.priors.file import save_prior
 from engine.training.library import Shape, write_library
 
 pytest.importorskip("embreex")

@@ -19,7 +19,7 @@ from engine.evaluation.generation import (
 )
 from engine.geometry.meshes import Mesh
 from engine.geometry.metrics import chamfer_l2
-from engine.priors.prior import load_prior
+from engine.priors.file import load_prior
 from engine.training.library import load_library
 
 

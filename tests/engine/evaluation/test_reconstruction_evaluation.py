@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.cli import main
+from engine.cli.main import main
 from engine.errors import Cancelled, InputError
 from engine.evaluation import reconstruction as rec
 from engine.evaluation.solids import SOLIDS, solid
@@ -17,7 +17,7 @@ from engine.geometry.meshes import Mesh, enclosed_volume
 from engine.geometry.metrics import distances_to_surface
 from engine.geometry.sampling import sample_surface
 from engine.geometry.signed_distance import SignedDistance
-from engine.meshing import is_watertight
+from engine.surfaces.marching import is_watertight
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from torch import Tensor
 from engine.evaluation.seams import ZONES, measure_seam, mesh_edges, zones_of
 from engine.geometry.clouds import PointCloud
 from engine.geometry.meshes import Mesh
-from engine.meshing import extract_sparse
+from engine.surfaces.marching import extract_sparse
 
 CELLS = 48
 

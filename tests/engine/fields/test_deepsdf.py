@@ -9,11 +9,11 @@ import pytest
 import torch
 import trimesh
 
-from engine.fields.deepsdf import DeepSDF
-from engine.fitting.completion import CompletionSettings, complete_canonical
+from engine.completion.complete import CompletionSettings, complete_canonical
+from engine.fields.families.deepsdf import DeepSDF
 from engine.geometry.clouds import PointCloud
 from engine.geometry.meshes import Mesh
-from engine.priors.prior import Prior, load_prior, save_prior
+from engine.priors.file import Prior, load_prior, save_prior
 from engine.training.supervision import supervise
 from engine.training.train import Run, TrainingSettings, train
 

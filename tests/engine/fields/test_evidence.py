@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.fields import evidence as ev
+from engine.fields.observations import evidence as ev
 
 R = 16
 CELL = 2 * ev.BOUND / R

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from engine.completion.refinement import Residual
 from engine.fields import fused
-from engine.fields.conditional import GridField, _Conv3d
-from engine.fields.evidence import BOUND, interpolate
-from engine.fitting.refinement import Residual
+from engine.fields.families.grid import GridField, _Conv3d
+from engine.fields.observations.evidence import BOUND, interpolate
 
 needs_numba = pytest.mark.skipif(fused._kernels() is None, reason="numba is not installed")
 
@@ -184,7 +184,7 @@ def test_mixed_precision_is_exact_near_the_surface_and_right_about_the_rest(devi
 
 def test_mixed_precision_extracts_the_same_surface(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a field that is a distance, what lies beyond the band is beyond a cell too."""
-    from engine.meshing import extract_sparse
+    from engine.surfaces.marching import extract_sparse
 
     monkeypatch.setenv("SHAPEWRIGHT_PRECISION", "mixed")
     mixed = GridField(4, 16, 8, 32).eval().requires_grad_(False)

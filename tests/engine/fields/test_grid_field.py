@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.fields import evidence as ev
-from engine.fields.conditional import GridField, channels_last
+from engine.fields.families.grid import GridField, channels_last
+from engine.fields.observations import evidence as ev
 from engine.fields.pose import YAW_BINS, PoseNet, pose_grid, pose_loss, yaw_bin
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from engine.fields.implicit import NETWORKS, Mlp, Siren, divergence, gradient
-from engine.fitting import methods
+from engine.surface_fit import recipes as methods
 
 STARTS: dict[str, dict[str, Any]] = {
     "softplus": {"network": Mlp},

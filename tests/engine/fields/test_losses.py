@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine import losses
+from engine.fields import losses
 
 Term = Callable[..., Tensor]
 

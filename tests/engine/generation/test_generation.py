@@ -15,8 +15,8 @@ from engine.generation import directions, paths, sampling
 from engine.generation.codes import DecodedShape, decode, largest_piece, prior_of, similarity_of
 from engine.generation.variants import keep, kept_part
 from engine.geometry.transforms import Similarity
+from engine.priors.file import Prior, load_prior
 from engine.priors.latent import LatentModel
-from engine.priors.prior import Prior, load_prior
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from engine.cli_ import main as cli
 
-from engine import cli
 from engine.errors import Cancelled, InputError
 from engine.evaluation.generation import earth_movers_distance
-from engine.fields.deepsdf import DeepSDF
-from engine.fields.evidence import interpolate
+from engine.fields.families.deepsdf import DeepSDF
+from engine.fields.observations.evidence import interpolate
 from engine.geometry.clouds import PointCloud
 from engine.geometry.io import read_shape, write_cloud
 from engine.geometry.metrics import chamfer_l2
@@ -32,9 +32,9 @@ from engine.gradient_fields.model import (
 from engine.gradient_fields.registry import find_gradient_field
 from engine.gradient_fields.sampling import densify, encode, extract_surface, observe, sample_points
 from engine.gradient_fields.training import denoising_loss, train_generator, train_gradient_field
-from engine.jobs.types import GradientRequest
-from engine.meshing import is_watertight
-from engine.priors.prior import Prior, load_prior
+from engine.jobs.base import GradientRequest
+from engine.priors.file import Prior, load_prior
+from engine.surfaces.marching import is_watertight
 from engine.training.supervision import UNITS
 
 CPU = torch.device("cpu")

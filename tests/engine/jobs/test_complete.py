@@ -15,9 +15,9 @@ from scipy.spatial import cKDTree
 from engine.errors import Cancelled, InputError
 from engine.geometry.meshes import Mesh
 from engine.geometry.sampling import up_rotation
+from engine.jobs.base import CompleteRequest, JobArrays, JobCallbacks, JobResult, Preview, Progress
 from engine.jobs.run import run_job
-from engine.jobs.types import CompleteRequest, JobArrays, JobCallbacks, JobResult, Preview, Progress
-from engine.meshing import is_watertight
+from engine.surfaces.marching import is_watertight
 
 AXES = np.array([0.4, 0.3, 0.35])
 VIEWPOINT = (0.3, -1.6, 0.9)
@@ -200,7 +200,7 @@ def test_a_mesh_is_sampled(request_: CompleteRequest) -> None:
 def test_a_prior_without_pose_network_says_so(
     request_: CompleteRequest, small_prior_file: Path, tmp_path: Path
 ) -> None:
-    from engine.priors.prior import load_prior, save_prior
+    from engine.priors.file import load_prior, save_prior
 
     prior = load_prior(str(small_prior_file))
     bare = tmp_path / "bare ž.safetensors"

@@ -10,11 +10,11 @@ import pytest
 
 from engine.errors import InputError
 from engine.geometry.meshes import vertex_normals
+from engine.jobs.base import CompleteRequest, JobArrays, JobCallbacks, JobResult
 from engine.jobs.complete import RAW_POINTS, WORKING_POINTS, scan_of
 from engine.jobs.run import run_job
-from engine.jobs.types import CompleteRequest, JobArrays, JobCallbacks, JobResult
-from engine.meshing import is_watertight
-from engine.priors.prior import load_prior, save_prior
+from engine.priors.file import load_prior, save_prior
+from engine.surfaces.marching import is_watertight
 
 AXES = np.array([0.4, 0.3, 0.35])
 VIEWPOINT = (0.3, -1.6, 0.9)

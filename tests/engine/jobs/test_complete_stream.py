@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from engine.fitting.completion import Completion, CompletionSettings, complete_canonical
+from engine.completion.complete import Completion, CompletionSettings, complete_canonical
 from engine.geometry.clouds import PointCloud
 from engine.geometry.io import load_input
 from engine.geometry.sampling import sample_surface
+from engine.jobs.base import Align, CompleteRequest, JobArrays, JobCallbacks, JobResult, Preview
 from engine.jobs.run import run_job
-from engine.jobs.types import Align, CompleteRequest, JobArrays, JobCallbacks, JobResult, Preview
-from engine.meshing import extract_dense, extract_sparse
-from engine.priors.prior import load_prior
+from engine.priors.file import load_prior
+from engine.surfaces.marching import extract_dense, extract_sparse
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 

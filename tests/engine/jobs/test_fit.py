@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from engine.cli_ import main as cli
 from numpy.typing import NDArray
 
-from engine import cli
 from engine.errors import Cancelled, InputError
-from engine.fitting import field_store
-from engine.fitting.auto_fit import GridField
 from engine.geometry.clouds import PointCloud
 from engine.geometry.io import read_shape, write_cloud
 from engine.geometry.meshes import Mesh
+from engine.jobs.base import FIT_METHODS, FitRequest, JobArrays, JobCallbacks, Preview, Progress
 from engine.jobs.run import run_job
-from engine.jobs.types import FIT_METHODS, FitRequest, JobArrays, JobCallbacks, Preview, Progress
 from engine.jobs.wire import needs_arrays, parse_request, request_to_json
-from engine.meshing import is_watertight
+from engine.surface_fit import store as field_store
+from engine.surface_fit.auto import GridField
+from engine.surfaces.marching import is_watertight
 
 
 def ball(count: int = 1500, seed: int = 0) -> NDArray[np.float32]:

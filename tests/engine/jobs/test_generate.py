@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from engine.cli import main
+from engine.cli.main import main
 from engine.errors import Cancelled, InputError, JobFailed
 from engine.generation.following import check
 from engine.geometry.io import load_input
 from engine.geometry.meshes import Mesh
 from engine.geometry.metrics import distances_to_surface
-from engine.jobs.run import run_job
-from engine.jobs.types import (
+from engine.jobs.base import (
     ArithmeticRequest,
     BlendRequest,
     DirectionsRequest,
@@ -30,7 +29,8 @@ from engine.jobs.types import (
     SlideRequest,
     VaryRequest,
 )
-from engine.meshing import extract_sparse, is_watertight
+from engine.jobs.run import run_job
+from engine.surfaces.marching import extract_sparse, is_watertight
 
 NO_POINTS = np.zeros((0, 3), np.float32)
 POSE = np.array([[0.0, -2.0, 0.0, 5.0], [2.0, 0.0, 0.0, 0.0], [0.0, 0.0, 2.0, 1.0], [0.0, 0.0, 0.0, 1.0]])

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from engine.cli_ import main as cli
 from safetensors.numpy import save_file
 
-from engine import cli
 from engine.errors import InputError
 from engine.priors.exchange import export_prior, import_prior, remove_prior
-from engine.priors.prior import load_prior, save_prior
+from engine.priors.file import load_prior, save_prior
 from engine.priors.registry import find, list_priors, read_card, sha256
 from tests.engine.priors.test_prior_file import CARD, damaged, field, rewritten
 

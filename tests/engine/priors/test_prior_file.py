@@ -14,9 +14,9 @@ import torch
 from safetensors.numpy import save_file
 
 from engine.errors import InputError
-from engine.fields.conditional import GridField
+from engine.fields.families.grid import GridField
 from engine.fields.pose import YAW_BINS, PoseNet
-from engine.priors.prior import load_prior, save_prior
+from engine.priors.file import load_prior, save_prior
 from engine.priors.registry import find, list_priors, read_card, sha256, user_folder, verify
 
 CARD = {"name": "test", "version": "3", "classes": ["cup", "tin"], "note": "ščž 形"}

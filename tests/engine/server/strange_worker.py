@@ -12,7 +12,7 @@ import numpy as np
 from engine.errors import Cancelled, InputError
 from engine.geometry.meshes import Mesh
 from engine.jobs import run as jobs_run
-from engine.jobs.types import FinishedMesh, JobResult, Preview, Progress, ShapeCode
+from engine.jobs.base import FinishedMesh, JobResult, Preview, Progress, ShapeCode
 from engine.server import worker
 
 TRIANGLE = Mesh(np.eye(3, dtype=np.float32), np.array([[0, 1, 2]], np.int32))

@@ -11,8 +11,8 @@ import httpx
 import pytest
 import torch
 
-from engine.fields.conditional import GridField
-from engine.priors.prior import save_prior
+from engine.fields.families.grid import GridField
+from engine.priors.file import save_prior
 from tests.engine.server.conftest import Client, server, strange_command
 
 

@@ -16,7 +16,7 @@ import pytest
 from engine.errors import InputError
 from engine.geometry.meshes import Mesh
 from engine.jobs import wire
-from engine.jobs.types import JobArrays, ShapeCode
+from engine.jobs.base import JobArrays, ShapeCode
 from tests.engine.server.conftest import Client, eventually, server, strange_command
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from engine.errors import InputError
 from engine.geometry.meshes import Mesh
 from engine.jobs import wire
-from engine.jobs.types import CompleteRequest, JobArrays, SelftestRequest
+from engine.jobs.base import CompleteRequest, JobArrays, SelftestRequest
 
 GENERATOR = np.random.default_rng(0)
 POINTS = GENERATOR.normal(size=(50, 3)).astype(np.float32)

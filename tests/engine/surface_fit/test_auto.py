@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from engine.errors import InputError
-from engine.fitting.orientation import cloud_statistics, normal_lines, orient, refined_normals
 from engine.geometry.meshes import Mesh, enclosed_volume
 from engine.geometry.sampling import sample_surface
+from engine.jobs.base import FitRequest, JobArrays, JobCallbacks
 from engine.jobs.fit import run_fit
-from engine.jobs.types import FitRequest, JobArrays, JobCallbacks
-from engine.meshing import is_watertight
+from engine.surface_fit.orientation import cloud_statistics, normal_lines, orient, refined_normals
+from engine.surfaces.marching import is_watertight
 
 Points = NDArray[np.float32]
 CPU = torch.device("cpu")

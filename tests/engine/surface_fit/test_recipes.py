@@ -16,11 +16,11 @@ from torch.nn import functional as F
 
 from engine.errors import Cancelled, InputError
 from engine.fields.implicit import Mlp, Siren
-from engine.fitting import methods
-from engine.fitting.fit_types import FIELDS, FitData, FitSettings, find_method, load_methods
-from engine.fitting.methods import Recipe, Source, train, unit_data
 from engine.geometry.meshes import Mesh
-from engine.jobs.types import FIT_METHODS
+from engine.jobs.base import FIT_METHODS
+from engine.surface_fit import recipes as methods
+from engine.surface_fit.base import FIELDS, FitData, FitSettings, find_method, load_methods
+from engine.surface_fit.recipes import Recipe, Source, train, unit_data
 
 ROOT = Path(__file__).parents[2]
 Array = NDArray[np.float32]

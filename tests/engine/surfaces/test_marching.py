@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from engine.errors import Cancelled, EngineError
 from engine.geometry.meshes import Mesh, enclosed_volume, face_normals, surface_area, vertex_normals
-from engine.meshing import (
+from engine.surfaces.marching import (
     Field,
     clean_mesh,
     decimate,

@@ -17,17 +17,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from engine.cli_ import main as cli
 from torch import Tensor
 
-from engine import cli
 from engine.errors import Cancelled, InputError, JobFailed
-from engine.fields import evidence as ev
-from engine.fields.conditional import GridField
+from engine.fields.families.grid import GridField
+from engine.fields.observations import evidence as ev
 from engine.geometry.clouds import PointCloud
 from engine.geometry.io import read_shape, write_cloud
 from engine.geometry.meshes import Mesh
-from engine.meshing import is_watertight
-from engine.priors.prior import load_prior
+from engine.priors.file import load_prior
+from engine.surfaces.marching import is_watertight
 from engine.training.batches import make_batch
 from engine.training.library import load_library
 from engine.training.prior_training import Selection, learn_latent, parse_overrides

@@ -93,12 +93,12 @@ def _common_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from ..cli import DONE, _ProgressLine, _stop_on_interrupt
     from ..geometry.clouds import PointCloud
     from ..geometry.io import load_input, write_cloud, write_mesh
+    from ..jobs.base import JobArrays, JobCallbacks
     from ..jobs.run import run_job
-    from ..jobs.types import JobArrays, JobCallbacks
     from ..jobs.wire import parse_request, plain
+    from .main import DONE, _ProgressLine, _stop_on_interrupt
 
     settings: dict[str, Any] = {
         "kind": "gradient", "mode": options.mode, "field": options.field, "output": options.kind_of_output,
@@ -145,15 +145,15 @@ def _run(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     import numpy as np
 
-    from ..cli import DONE, _stop_on_interrupt
     from ..device import resolve_device
     from ..gradient_fields.model import SUFFIX, grid_of, save_gradient_field
     from ..gradient_fields.registry import gradient_folders
     from ..gradient_fields.training import train_gradient_field
-    from ..priors.prior import load_prior
+    from ..priors.file import load_prior
     from ..training.library import load_library
     from ..training.prior_training import LICENCE, data_credits, fingerprint, select
     from ..training.supervision import build_supervision
+    from .main import DONE, _stop_on_interrupt
 
     runs = options.runs or gradient_folders()[0] / "runs"
     output = options.output or gradient_folders()[0] / f"{options.name}{SUFFIX}"
@@ -202,12 +202,12 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from ..cli import DONE, _stop_on_interrupt
     from ..device import resolve_device
     from ..evaluation.generation import markdown, run_generation_evaluation
-    from ..gradient_fields.evaluation import evaluate_gradient_field, generated_clouds
+    from ..evaluation.gradient_fields import evaluate_gradient_field, generated_clouds
     from ..gradient_fields.registry import find_gradient_field
     from ..training.library import load_library
+    from .main import DONE, _stop_on_interrupt
 
     model = find_gradient_field(options.field, resolve_device(options.device))
     library = load_library(options.dataset)

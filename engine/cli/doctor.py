@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .errors import EngineError, JobFailed
+from ..errors import EngineError, JobFailed
 
 REINSTALL = "Install the engine again (pip install of the project)."
 
@@ -60,7 +60,7 @@ def _torch() -> str:
 def _device(name: str) -> str:
     import torch
 
-    from .device import describe_device, resolve_device
+    from ..device import describe_device, resolve_device
 
     device = resolve_device(name)
     total = float(torch.ones(64, 64, device=device).sum())
@@ -97,14 +97,14 @@ def _libraries() -> str:
 
 def _kernels() -> str:
     """Never a failure: without them everything works, slower, and the line says so."""
-    from .fields import fused
+    from ..fields import fused
 
     took = fused.warm()
     return f"{fused.describe()}, ready after {took:.1f} s"
 
 
 def _priors() -> str:
-    from .priors.registry import SUFFIX, folders, verify
+    from ..priors.registry import SUFFIX, folders, verify
 
     files = [path for folder in folders() if folder.is_dir() for path in sorted(folder.glob(f"*{SUFFIX}"))]
     if not files:
@@ -118,7 +118,7 @@ def _priors() -> str:
 
 
 def _data_folder() -> str:
-    from .server.storage import default_data_dir
+    from ..server.storage import default_data_dir
 
     folder = default_data_dir()
     probe = folder / f"doctor-{os.getpid()}"
@@ -137,8 +137,8 @@ def _data_folder() -> str:
 
 
 def _selftest(device: str) -> str:
-    from .jobs.run import explain, run_job
-    from .jobs.types import JobCallbacks, SelftestRequest
+    from ..jobs.base import JobCallbacks, SelftestRequest
+    from ..jobs.run import explain, run_job
 
     try:
         result = run_job(SelftestRequest(device=device), None, JobCallbacks())

@@ -20,10 +20,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import PROTOCOL_VERSION, __version__
+from .. import PROTOCOL_VERSION, __version__
+from ..device import DEVICES
+from ..errors import Cancelled, EngineError, InputError
 from .commands import MODULES
-from .device import DEVICES
-from .errors import Cancelled, EngineError, InputError
 
 OUTPUT_SUFFIXES = (".ply", ".obj", ".glb", ".stl")
 DONE, BAD_INPUT, FAILED, CANCELLED = 0, 2, 3, 130
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return FAILED
     except Exception as error:
-        from .jobs.run import explain
+        from ..jobs.run import explain
 
         return _report(explain(error), as_json, FAILED)
 
@@ -317,10 +317,10 @@ def _parse_pose(text: str | None) -> Any:
 
 
 def _complete(options: argparse.Namespace) -> int:
-    from .geometry.io import load_input, write_mesh
-    from .jobs.run import run_job
-    from .jobs.types import CompleteRequest, JobArrays, JobCallbacks
-    from .jobs.wire import parse_request, plain
+    from ..geometry.io import load_input, write_mesh
+    from ..jobs.base import CompleteRequest, JobArrays, JobCallbacks
+    from ..jobs.run import run_job
+    from ..jobs.wire import parse_request, plain
 
     began = time.perf_counter()
     settings = {
@@ -481,13 +481,13 @@ def _stop_on_interrupt() -> Any:
 
 def _evaluate(options: argparse.Namespace) -> int:
     if options.what == "generation":
-        from .commands.generate import evaluate as evaluate_generation
+        from .generate import evaluate as evaluate_generation
 
         with _stop_on_interrupt() as should_stop:
             evaluate_generation(options, should_stop)
         return DONE
     if options.what == "reconstruction":
-        from .commands.reconstruction import evaluate
+        from .reconstruction import evaluate
 
         with _stop_on_interrupt() as should_stop:
             evaluate(options, should_stop)
@@ -497,10 +497,10 @@ def _evaluate(options: argparse.Namespace) -> int:
             "usage", "The evaluation cannot start.", "There are no shapes to complete.", "Name a library: --dataset."
         )
     options.resolution, options.points = options.resolution or 128, options.points or 100_000
-    from .device import resolve_device
-    from .evaluation.completers import mean_shape, product
-    from .evaluation.completion import run_completion_evaluation
-    from .training.library import load_library
+    from ..device import resolve_device
+    from ..evaluation.completers import mean_shape, product
+    from ..evaluation.completion import run_completion_evaluation
+    from ..training.library import load_library
 
     def names(text: str | None) -> list[str] | None:
         return [part.strip() for part in text.split(",") if part.strip()] if text else None
@@ -512,7 +512,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     )
     others = []
     if options.reference is not None:
-        from .evaluation.reference import ReferenceSettings, reference_completer
+        from ..evaluation.reference import ReferenceSettings, reference_completer
 
         settings = ReferenceSettings(
             options.reference_steps, options.reference_points, resolution=options.resolution,
@@ -558,9 +558,9 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     import os
 
-    from .device import resolve_device
-    from .priors.registry import SUFFIX, read_card, sha256, user_folder
-    from .training.prior_training import parse_overrides, train_prior
+    from ..device import resolve_device
+    from ..priors.registry import SUFFIX, read_card, sha256, user_folder
+    from ..training.prior_training import parse_overrides, train_prior
 
     began = time.perf_counter()
     overrides = parse_overrides(options.overrides)
@@ -644,7 +644,7 @@ class _TrainingLine:
             if self.validation:
                 text += "".join(f", {key} {value:.3f}" for key, value in self.validation.items())
         if self._terminal:
-            from .jobs.types import Progress
+            from ..jobs.base import Progress
 
             self._line(Progress(text, fraction, left))
             return
@@ -662,8 +662,8 @@ class _TrainingLine:
 
 
 def _priors_list(options: argparse.Namespace) -> int:
-    from .jobs.wire import plain
-    from .priors.registry import list_priors
+    from ..jobs.wire import plain
+    from ..priors.registry import list_priors
 
     found = [plain(vars(prior)) for prior in list_priors()]
     if options.json:
@@ -677,8 +677,8 @@ def _priors_list(options: argparse.Namespace) -> int:
 
 
 def _priors_show(options: argparse.Namespace) -> int:
-    from .jobs.wire import plain
-    from .priors.registry import read_card
+    from ..jobs.wire import plain
+    from ..priors.registry import read_card
 
     card = plain(read_card(options.prior))
     print(json.dumps(card, indent=None if options.json else 2))
@@ -686,7 +686,7 @@ def _priors_show(options: argparse.Namespace) -> int:
 
 
 def _priors_verify(options: argparse.Namespace) -> int:
-    from .priors.registry import read_card, verify
+    from ..priors.registry import read_card, verify
 
     verify(options.prior)
     name = read_card(options.prior).get("name", options.prior)
@@ -698,8 +698,8 @@ def _priors_verify(options: argparse.Namespace) -> int:
 
 
 def _priors_import(options: argparse.Namespace) -> int:
-    from .jobs.wire import plain
-    from .priors.exchange import import_prior
+    from ..jobs.wire import plain
+    from ..priors.exchange import import_prior
 
     info = import_prior(options.file, options.name, options.replace)
     print(json.dumps({"prior": plain(vars(info))}) if options.json else f"Imported {info.name}")
@@ -707,7 +707,7 @@ def _priors_import(options: argparse.Namespace) -> int:
 
 
 def _priors_export(options: argparse.Namespace) -> int:
-    from .priors.exchange import export_prior
+    from ..priors.exchange import export_prior
 
     path = export_prior(options.prior, options.file, options.replace).absolute()
     print(json.dumps({"output": str(path)}) if options.json else f"Wrote {path}")
@@ -715,7 +715,7 @@ def _priors_export(options: argparse.Namespace) -> int:
 
 
 def _priors_remove(options: argparse.Namespace) -> int:
-    from .priors.exchange import remove_prior
+    from ..priors.exchange import remove_prior
 
     path = remove_prior(options.prior)
     print(json.dumps({"removed": str(path)}) if options.json else f"Removed {path}")
@@ -726,8 +726,8 @@ def _priors_remove(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from .server.jobs import QueueOptions
-    from .server.serve import ServeOptions, serve
+    from ..server.queue import QueueOptions
+    from ..server.serve import ServeOptions, serve
 
     stop_after = options.idle_minutes * 60
     queue = QueueOptions(

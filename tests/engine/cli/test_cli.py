@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from engine.cli_ import main as cli
 
-from engine import __version__, cli
+from engine import __version__
 from engine.errors import Cancelled
 from engine.geometry.clouds import PointCloud
 from engine.geometry.io import read_shape, write_cloud
 from engine.geometry.meshes import Mesh
 from engine.jobs import run as jobs_run
-from engine.jobs.types import CompleteRequest, JobArrays, JobCallbacks, JobResult, Progress
+from engine.jobs.base import CompleteRequest, JobArrays, JobCallbacks, JobResult, Progress
 
 ROOT = Path(__file__).parents[2]
 
@@ -223,7 +224,7 @@ def test_a_failed_job_writes_nothing_and_says_why(
 
 SLEEPER = """
 import sys, time
-from engine import cli
+from engine.cli_ import main as cli
 from engine.errors import Cancelled
 from engine.jobs import run
 
@@ -379,9 +380,9 @@ import sys
 for name in ("igl", "warp", "embreex", "fast_simplification", "matplotlib", "PIL", "pymeshlab", "trimesh", "skimage",
              "numba", "bpy", "pytest", "hypothesis", "httpx"):
     sys.modules[name] = None
-import engine.cli, engine.jobs.complete, engine.server.serve, engine.server.app, engine.server.worker
+import engine.cli.main, engine.jobs.complete, engine.server.serve, engine.server.app, engine.server.worker
 from engine.jobs.run import run_job
-from engine.jobs.types import JobCallbacks, SelftestRequest
+from engine.jobs.base import JobCallbacks, SelftestRequest
 assert len(run_job(SelftestRequest(device="cpu"), None, JobCallbacks()).meshes[0].faces) > 1000
 """
 

@@ -24,7 +24,7 @@ from typing import IO, Any
 import psutil
 
 from ..errors import EngineError, InputError, JobFailed
-from ..jobs.types import Request, SlideRequest
+from ..jobs.base import Request, SlideRequest
 from ..jobs.wire import request_to_json
 from . import storage
 from .messages import read_message, write_message

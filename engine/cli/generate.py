@@ -20,7 +20,7 @@ from ..device import DEVICES
 from ..errors import Cancelled, EngineError, InputError
 
 if TYPE_CHECKING:
-    from ..jobs.types import FinishedMesh, JobArrays, ShapeCode
+    from ..jobs.base import FinishedMesh, JobArrays, ShapeCode
 
 FORMATS = ("ply", "obj", "glb", "stl")
 
@@ -144,7 +144,7 @@ def _blend(options: argparse.Namespace) -> int:
 
 
 def _arithmetic(options: argparse.Namespace) -> int:
-    from ..cli import _check_output
+    from .main import _check_output
 
     settings = _settings(options, "arithmetic", "amount", "input_is", "align", "up")
     for source in (options.a, options.b, options.c):
@@ -159,7 +159,7 @@ def _arithmetic(options: argparse.Namespace) -> int:
 def _shapes(options: argparse.Namespace, files: list[Path], settings: dict[str, Any]) -> JobArrays:
     """The files' shapes as a job takes them; settings gets name and hash of the prior that their codes belong to."""
     from ..geometry.io import load_input
-    from ..jobs.types import JobArrays
+    from ..jobs.base import JobArrays
 
     every: list[JobArrays] = []
     digests: dict[str, Path] = {}
@@ -190,7 +190,7 @@ def _shapes(options: argparse.Namespace, files: list[Path], settings: dict[str, 
 
 def read_code(path: Path) -> tuple[ShapeCode, str, str] | None:
     """Code, the prior's name and hash from a file that `write_code` wrote; None for any other file."""
-    from ..jobs.types import ShapeCode
+    from ..jobs.base import ShapeCode
 
     if path.suffix.lower() != ".npz" or not path.is_file():
         return None
@@ -269,11 +269,11 @@ class _File:
 def _run(
     options: argparse.Namespace, settings: dict[str, Any], arrays: JobArrays | None, out: _Folder | _File
 ) -> int:
-    from ..cli import CANCELLED, DONE, _ProgressLine, _report, _stop_on_interrupt
     from ..geometry.io import write_mesh
+    from ..jobs.base import JobCallbacks
     from ..jobs.run import run_job
-    from ..jobs.types import JobCallbacks
     from ..jobs.wire import checked_arrays, parse_request, plain
+    from .main import CANCELLED, DONE, _ProgressLine, _report, _stop_on_interrupt
 
     began = time.perf_counter()
     if str(settings.get("up", "+z"))[:1] not in "+-":
@@ -340,7 +340,7 @@ def evaluate(options: argparse.Namespace, should_stop: Callable[[], bool]) -> No
     from ..device import resolve_device
     from ..evaluation.generation import latent_family, run_generation_evaluation
     from ..generation.codes import latent_of
-    from ..priors.prior import load_prior
+    from ..priors.file import load_prior
     from ..training.library import load_library
 
     if options.dataset is None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from engine.jobs.types import Request, SelftestRequest, TrainRequest
-from engine.server.jobs import Job, JobQueue, QueueOptions
+from engine.jobs.base import Request, SelftestRequest, TrainRequest
+from engine.server.queue import Job, JobQueue, QueueOptions
 
 
 def queue_with_job(folder: Path, request: Request | None = None) -> tuple[JobQueue, Job]:

@@ -17,7 +17,7 @@ Front = Literal["given", "evident"]
 Ground = Literal["auto", "keep"]
 Normals = Literal["auto", "given", "none"]
 FIT_METHODS = ("auto", "sdf", "igr", "sal", "sal_l0", "sald", "siren", "digs", "occupancy")
-"""The names of engine.fitting.fit_types.METHODS, known without torch."""
+"""The names of engine.surface_fit.base.METHODS, known without torch."""
 
 
 @dataclass

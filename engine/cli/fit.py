@@ -12,7 +12,7 @@ from typing import Any
 from .. import __version__
 from ..device import DEVICES
 from ..errors import InputError
-from ..jobs.types import FIT_METHODS
+from ..jobs.base import FIT_METHODS
 
 
 def add(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -38,11 +38,11 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _fit(options: argparse.Namespace) -> int:
-    from ..cli import DONE, _check_output, _parse_viewpoint, _ProgressLine, _stop_on_interrupt
     from ..geometry.io import load_input, write_mesh
+    from ..jobs.base import FitRequest, JobArrays, JobCallbacks
     from ..jobs.run import run_job
-    from ..jobs.types import FitRequest, JobArrays, JobCallbacks
     from ..jobs.wire import parse_request, plain
+    from .main import DONE, _check_output, _parse_viewpoint, _ProgressLine, _stop_on_interrupt
 
     began = time.perf_counter()
     if (options.input is None) == (not options.reuse):
