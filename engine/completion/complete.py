@@ -26,6 +26,7 @@ from ..errors import Cancelled
 from ..fields import losses
 from ..fields.families.grid import Encoded
 from ..fields.observations import evidence as ev
+from ..frames import BOUND
 from ..geometry.clouds import PointCloud
 from ..geometry.transforms import Similarity
 from ..priors.file import Prior
@@ -154,7 +155,7 @@ def _gather(prior: Prior, cloud: PointCloud, symmetry: bool, rng: np.random.Gene
         near = tensor(0.02 + 0.3 * rng.random((len(ends), 1)) ** 2)
         far = tensor(rng.random((len(ends), 1))) * length
         empty = torch.cat([ends + towards / length * torch.minimum(along, length) for along in (near, far)])
-        empty = empty[(empty.abs() < ev.BOUND).all(1)]
+        empty = empty[(empty.abs() < BOUND).all(1)]
     turned = revolved(cloud, MOST_IMAGES) if symmetry else None
     if turned is None:
         grid = ev.cloud_evidence(some, viewpoint, prior.field.resolution)
@@ -653,7 +654,7 @@ def refine(completion: Completion, evidence: _Evidence, settings: CompletionSett
             wanted.append(torch.full((len(of),), sign * step, device=points.device))
             weights.append(torch.full((len(of),), share, device=points.device))
     at, want, weight = torch.cat(targets), torch.cat(wanted), torch.cat(weights)
-    inside = (at.abs() < ev.BOUND).all(1)
+    inside = (at.abs() < BOUND).all(1)
     at, want, weight = at[inside], want[inside], weight[inside]
     errors = want - completion.signed_distance(at)
     # What lies far from the surface is an outlier or a part the prior does not know; trust it less and less.

@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..fields.observations import evidence as ev
+from ..frames import BOUND
 from ..geometry.clouds import PointCloud
 from ..priors.file import Prior
 
@@ -97,7 +98,7 @@ def measure(prior: Prior, cloud: PointCloud, classes: dict[str, float], noise: f
     off.  Costs five encodings of the evidence.
     """
     device = prior.device
-    inside = np.flatnonzero((np.abs(cloud.points) < ev.BOUND).all(1))
+    inside = np.flatnonzero((np.abs(cloud.points) < BOUND).all(1))
     if len(inside) < 20:
         return None
     chosen = np.random.default_rng(len(inside)).permutation(inside)[:POINTS]
@@ -132,7 +133,7 @@ def measure(prior: Prior, cloud: PointCloud, classes: dict[str, float], noise: f
             # From 3 % of the size before the point, where noise does not reach, to 40 %.
             along = 0.03 + 0.37 * torch.linspace(0, 1, len(points), device=device)[:, None] ** 2
             free = points + towards / length.clamp(min=1e-6) * torch.minimum(along, length)
-            free = free[(free.abs() < ev.BOUND).all(1)]
+            free = free[(free.abs() < BOUND).all(1)]
             empty = float((prior.field.query(answer, free[None])[0] < 0).float().mean()) if len(free) else 0.0
         foreseen = []
         block = _blocks(points)

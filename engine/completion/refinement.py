@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ..fields import fused
-from ..fields.observations.evidence import BOUND, interpolate
+from ..fields.observations.evidence import interpolate
+from ..frames import BOUND
 
 
 @dataclass

@@ -31,6 +31,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from ..errors import Cancelled, EngineError, InputError
+from ..frames import BOUND
 from ..geometry.clouds import FloatArray, PointCloud
 from ..geometry.meshes import Mesh
 from ..geometry.metrics import evaluate_cloud_pair, iou
@@ -330,7 +331,7 @@ class _Truth:
         self.inside: NDArray[np.bool_] | None = None
         self.volume = np.zeros((0, 3), np.float32)
         if is_solid(self.mesh, SignedDistance(self.mesh), rng):
-            self.volume = rng.uniform(-0.55, 0.55, (protocol.points, 3)).astype(np.float32)
+            self.volume = rng.uniform(-BOUND, BOUND, (protocol.points, 3)).astype(np.float32)
             self.inside = winding_number(self.mesh, self.volume) > 0.5
 
     def row(self, answer: Mesh | PointCloud | None, observed: PointCloud, seconds: float) -> dict[str, Any]:

@@ -24,13 +24,13 @@ from ..completion.alignment import observed_frame
 from ..errors import Cancelled, InputError
 from ..fields import losses
 from ..fields.families.deepsdf import DeepSDF
-from ..fields.observations import evidence as ev
+from ..frames import BOUND
 from ..geometry.clouds import PointCloud
 from ..geometry.meshes import Mesh
 from ..geometry.sampling import estimate_normals
 from ..geometry.transforms import Similarity
 from ..priors.file import Prior, load_prior
-from ..surfaces.marching import BOUND, extract_dense
+from ..surfaces.marching import extract_dense
 from .completion import Completer
 
 
@@ -110,7 +110,7 @@ def fit_code(
                 assert cloud.viewpoint is not None
                 ends = points[rng.integers(0, len(points), empty)]
                 free = ends + (cloud.viewpoint - ends) * rng.random((empty, 1))
-                asked = np.concatenate([asked, free[(np.abs(free) < ev.BOUND).all(1)]])
+                asked = np.concatenate([asked, free[(np.abs(free) < BOUND).all(1)]])
             with torch.enable_grad():
                 with _precision(device, settings.precision):
                     values = network.query(network.decode(code), tensor(asked)[None])[0]

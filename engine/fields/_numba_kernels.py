@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
-from .observations.evidence import BOUND
+from ..frames import BOUND
 
 log = logging.getLogger(__name__)
 

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..frames import BOUND
+
 YAW_BINS = 24
 """Bin k is centred at k full turns / 24: quarter turns are bin centres."""
 
@@ -25,7 +27,6 @@ and whether the yaw is unknown."""
 SAMPLE = 2048
 """Points of a cloud that the network looks at."""
 
-_BOUND = 0.55
 _RAY_EVERY, _RAY_SAMPLES = 4, 24
 
 
@@ -50,9 +51,9 @@ def pose_grid(points: Tensor, weights: Tensor, origins: Tensor, ray_weights: Ten
     (B, N), 0 where it is not known from where a point was seen.  Returns (B, CHANNELS - 1, R, R, R), indexed [x, y, z].
     """
     batch, r = len(points), resolution
-    cell = 2 * _BOUND / r
-    weights = weights * (points.abs() < _BOUND).all(-1)
-    place = ((points.clamp(-_BOUND, _BOUND) + _BOUND) / cell).clamp(0, r - 1e-3)
+    cell = 2 * BOUND / r
+    weights = weights * (points.abs() < BOUND).all(-1)
+    place = ((points.clamp(-BOUND, BOUND) + BOUND) / cell).clamp(0, r - 1e-3)
     corner = place.floor()
     ijk = corner.long()
     index = (ijk[..., 0] * r + ijk[..., 1]) * r + ijk[..., 2]
@@ -65,13 +66,13 @@ def pose_grid(points: Tensor, weights: Tensor, origins: Tensor, ray_weights: Ten
     length = (to - ends).norm(dim=-1, keepdim=True).clamp(min=1e-6)
     unit = (to - ends) / length
     along_wall = unit.abs() < 1e-6
-    leave = (torch.sign(unit) * _BOUND - ends) / torch.where(along_wall, torch.ones_like(unit), unit)
+    leave = (torch.sign(unit) * BOUND - ends) / torch.where(along_wall, torch.ones_like(unit), unit)
     leave = leave.masked_fill(along_wall, torch.inf).amin(-1, keepdim=True)
     reach = torch.minimum(leave, length).clamp(min=0)
     steps = (torch.arange(_RAY_SAMPLES, device=points.device, dtype=points.dtype) + 0.5) / _RAY_SAMPLES
     along = cell + (reach - cell).clamp(min=0) * steps
     rays = ends[:, :, None] + along[..., None] * unit[:, :, None]
-    voxel = ((rays.clamp(-_BOUND, _BOUND) + _BOUND) / cell).long().clamp(0, r - 1)
+    voxel = ((rays.clamp(-BOUND, BOUND) + BOUND) / cell).long().clamp(0, r - 1)
     ray_index = ((voxel[..., 0] * r + voxel[..., 1]) * r + voxel[..., 2]).reshape(batch, -1)
     ray_weight = (w[..., None] * (reach > cell)).expand(-1, -1, _RAY_SAMPLES).reshape(batch, -1)
     empty = torch.tanh(points.new_zeros(batch, r**3).scatter_add_(1, ray_index, ray_weight))

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..fields.observations.evidence import BOUND
+from ..frames import BOUND
 from ..priors.file import Prior
 from ..priors.latent import LatentModel, denoise
 from ..training.library import user_cache_folder

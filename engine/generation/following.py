@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import Cancelled, JobFailed
-from ..fields.observations.evidence import BOUND
+from ..frames import BOUND
 from ..geometry.clouds import FloatArray
 from ..geometry.meshes import Mesh
 from ..geometry.metrics import distances_to_surface

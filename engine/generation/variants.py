@@ -15,6 +15,7 @@ from ..completion.refinement import fit_residual
 from ..errors import Cancelled
 from ..fields.families.grid import Encoded
 from ..fields.observations import evidence as ev
+from ..frames import BOUND
 from ..geometry.clouds import FloatArray, PointCloud
 from ..geometry.sampling import subsample
 from .codes import DecodedShape, blended_field, decode
@@ -53,7 +54,7 @@ def kept_part(original: DecodedShape, points: FloatArray, normals: FloatArray | 
         outward = given if float((given * outward).sum(1).sign().mean()) >= 0 else -given
 
     # The field goes through the points with their normals: itself and a little to either side.
-    places = torch.cat([at, at + _STEP * outward, at - _STEP * outward]).clamp(-ev.BOUND, ev.BOUND)
+    places = torch.cat([at, at + _STEP * outward, at - _STEP * outward]).clamp(-BOUND, BOUND)
     wanted = torch.cat([torch.full((len(at),), offset, device=at.device) for offset in (0.0, _STEP, -_STEP)])
     sure = torch.cat([torch.full((len(at),), w, device=at.device) for w in (1.0, 0.5, 0.5)])
     errors = wanted - original.signed_distance(places)
@@ -62,7 +63,7 @@ def kept_part(original: DecodedShape, points: FloatArray, normals: FloatArray | 
     def exact(x: Tensor) -> Tensor:
         return original.signed_distance(x) + residual(x)
 
-    axis = (np.arange(_LATTICE) + 0.5) / _LATTICE * 2 * ev.BOUND - ev.BOUND
+    axis = (np.arange(_LATTICE) + 0.5) / _LATTICE * 2 * BOUND - BOUND
     centres = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
     distance, _ = cKDTree(cloud.points).query(centres, distance_upper_bound=OUTER)
     share = ((OUTER - np.minimum(distance, OUTER)) / (OUTER - INNER)).clip(0, 1)

@@ -12,7 +12,6 @@ from .meshes import Mesh, face_areas, face_normals
 
 Float64Array = NDArray[np.float64]
 
-UP_AXES = ("+x", "-x", "+y", "-y", "+z", "-z")
 
 
 def sample_surface(mesh: Mesh, n: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
@@ -125,29 +124,3 @@ def estimate_normals(
         flip = normals[np.arange(len(normals)), largest] < 0
     normals[flip] *= -1.0
     return normals.astype(np.float32)
-
-
-def up_rotation(up: str) -> Float64Array:
-    """(3, 3) rotation (determinant +1) that takes the axis `up` ('+z', '-y', 'x', ...) to +z by the shortest way.
-
-    The axis about which it turns is kept: for '+y' and '-y' that is x, for '+x' and '-x' y, for '-z' x.
-    Raises InputError 'up_axis_invalid'.
-    """
-    name = up.strip().lower() if isinstance(up, str) else ""
-    name = f"+{name}" if len(name) == 1 else name
-    rows = {
-        "+z": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
-        "-z": [[1, 0, 0], [0, -1, 0], [0, 0, -1]],
-        "+y": [[1, 0, 0], [0, 0, -1], [0, 1, 0]],
-        "-y": [[1, 0, 0], [0, 0, 1], [0, -1, 0]],
-        "+x": [[0, 0, -1], [0, 1, 0], [1, 0, 0]],
-        "-x": [[0, 0, 1], [0, 1, 0], [-1, 0, 0]],
-    }
-    if name not in rows:
-        raise InputError(
-            "up_axis_invalid",
-            "The up axis is not known.",
-            f"'{up}' is not one of {', '.join(UP_AXES)}.",
-            "Say which axis of the input points up, for example --up=-y.",
-        )
-    return np.array(rows[name], np.float64)

@@ -29,7 +29,8 @@ from torch.nn import functional as F
 
 from ..errors import InputError
 from ..fields.families.grid import Encoded, GridField
-from ..fields.observations.evidence import BOUND, whole_evidence
+from ..fields.observations.evidence import whole_evidence
+from ..frames import BOUND
 from ..priors.file import Prior, load_prior
 from ..priors.registry import list_priors
 

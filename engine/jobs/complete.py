@@ -22,12 +22,13 @@ from ..completion.hypotheses import variation
 from ..device import describe_device, peak_memory, resolve_device
 from ..errors import Cancelled, InputError, JobFailed
 from ..fields.observations import evidence as ev
+from ..frames import BOUND, up_rotation
 from ..generation.codes import encode_mesh
 from ..geometry.cleaning import find_ground, orientation_agreement, stray_points
 from ..geometry.clouds import FloatArray, PointCloud
 from ..geometry.meshes import Mesh
 from ..geometry.metrics import distances_to_surface, total_mutual_difference, unidirectional_hausdorff
-from ..geometry.sampling import estimate_normals, remove_duplicates, sample_surface, subsample, up_rotation
+from ..geometry.sampling import estimate_normals, remove_duplicates, sample_surface, subsample
 from ..geometry.transforms import Similarity
 from ..priors.file import Prior, load_prior
 from ..surfaces.marching import Field, clean_mesh, decimate, extract_sparse, field_normals, is_watertight, loose_edges
@@ -244,7 +245,7 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
         to_scene = local.inverse().after(pose.to_scene)
     canonical = _moved(cloud, pose.to_scene.inverse())
     settings.noise = noise / to_scene.scale
-    within = float((np.abs(canonical.points) < ev.BOUND).all(1).mean())
+    within = float((np.abs(canonical.points) < BOUND).all(1).mean())
     if within < 0.5:
         raise InputError(
             "outside_frame",
@@ -415,7 +416,7 @@ def _samples(mesh: Mesh) -> FloatArray:
 
 def _inside(points: FloatArray) -> FloatArray:
     """Points within the canonical box: beyond it there can be no surface."""
-    within: FloatArray = points[(np.abs(points) < ev.BOUND).all(1)]
+    within: FloatArray = points[(np.abs(points) < BOUND).all(1)]
     return within
 
 

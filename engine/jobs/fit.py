@@ -18,6 +18,7 @@ from scipy.spatial import cKDTree
 from .. import __version__
 from ..device import describe_device, resolve_device
 from ..errors import Cancelled, EngineError, InputError, JobFailed
+from ..frames import BOUND
 from ..geometry.cleaning import stray_points
 from ..geometry.clouds import FloatArray, PointCloud
 from ..geometry.meshes import Mesh, compacted
@@ -36,7 +37,7 @@ from ..surface_fit.orientation import (
     sheet_noise,
 )
 from ..surface_fit.store import KeptField, keep_field, load_field, some_of
-from ..surfaces.marching import BOUND, extract_sparse, is_watertight
+from ..surfaces.marching import extract_sparse, is_watertight
 from .base import FitRequest, JobArrays, JobCallbacks, JobResult, Preview, Progress
 from .complete import mesh_to_scene
 

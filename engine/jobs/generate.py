@@ -17,6 +17,7 @@ from .. import __version__
 from ..completion.alignment import network_pose
 from ..device import describe_device, resolve_device
 from ..errors import Cancelled, InputError, JobFailed
+from ..frames import BOUND, up_rotation
 from ..generation import paths, sampling
 from ..generation.codes import (
     DecodedShape,
@@ -34,7 +35,7 @@ from ..generation.variants import keep, kept_part
 from ..geometry.clouds import PointCloud
 from ..geometry.meshes import Mesh
 from ..geometry.metrics import distances_to_surface
-from ..geometry.sampling import subsample, up_rotation
+from ..geometry.sampling import subsample
 from ..geometry.transforms import Similarity, yaw_rotation
 from ..priors.file import Prior
 from ..priors.latent import LatentModel
@@ -357,7 +358,7 @@ def run_vary(request: VaryRequest, arrays: JobArrays | None, callbacks: JobCallb
         into = given.to_scene.inverse()
         points = into.apply(arrays.kept)
         normals = None if arrays.kept_normals is None else into.apply_to_directions(arrays.kept_normals)
-        inside = (np.abs(points) < 0.55).all(1)
+        inside = (np.abs(points) < BOUND).all(1)
         if not inside.any():
             raise InputError(
                 "kept_outside",

@@ -14,8 +14,9 @@ from .. import __version__
 from ..completion.alignment import observed_frame
 from ..device import describe_device, resolve_device
 from ..errors import Cancelled, InputError
+from ..frames import up_rotation
 from ..geometry.meshes import Mesh
-from ..geometry.sampling import estimate_normals, up_rotation
+from ..geometry.sampling import estimate_normals
 from ..geometry.transforms import Similarity
 from ..gradient_fields.model import GradientField
 from ..gradient_fields.registry import find_gradient_field

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ..device import DEVICES
 from ..errors import InputError
+from ..frames import UP_AXES
 from ..geometry.clouds import FloatArray
 from ..geometry.io import check_arrays
 from ..geometry.meshes import IntArray, Mesh, vertex_normals
@@ -46,7 +47,6 @@ _npy: Any = np.lib.format  # its functions carry no type hints
 MAX_POINTS = 20_000_000
 MAX_BYTES = 512 * 2**20
 MAX_COMPRESSION = 200  # deflate reaches 1000 on zeros; coordinates never come near
-UP_AXES = ("+x", "-x", "+y", "-y", "+z", "-z")
 MAX_SHAPES = 16  # in one request
 MAX_TRAINING_SHAPES = 20_000
 MAX_CODE = 2**20  # numbers of a code

@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import Cancelled, JobFailed
-from ..surfaces.marching import BOUND
+from ..frames import BOUND
 from .base import FIELDS, METHODS, FitData, FitSettings, FittedField, Method, OnField, OnProgress
 from .orientation import PoissonGrid, grid_cells, widths_of
 

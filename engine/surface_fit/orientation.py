@@ -25,8 +25,8 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ..errors import Cancelled
+from ..frames import BOUND
 from ..geometry.clouds import FloatArray
-from ..surfaces.marching import BOUND
 
 ORIENTED_POINTS = 30_000
 """So many points decide the signs; the others ask their neighbours among them."""

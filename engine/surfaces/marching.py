@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import Cancelled, JobFailed
+from ..frames import BOUND
 from ..geometry.meshes import Mesh, compacted, face_areas
 
 log = logging.getLogger(__name__)
@@ -33,8 +34,6 @@ Field = Callable[[torch.Tensor], torch.Tensor]
 """(N, 3) float32 canonical points within [-bound, bound]^3 -> (N,) signed distance, negative inside, same device."""
 
 LevelCallback = Callable[[Mesh, int], None]
-
-BOUND = 0.55
 
 
 @dataclass

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import Cancelled, EngineError, InputError, JobFailed
+from ..frames import BOUND
 from ..geometry.meshes import Mesh
 from ..geometry.signed_distance import SignedDistance
 from .library import Library, canonicalise, load_library
@@ -91,7 +92,7 @@ def supervise(mesh: Mesh, seed: int) -> NDArray[np.void]:
         return np.asarray(moved, np.float32)
 
     queries = np.concatenate(
-        [beside(NEAR, 0.012), beside(MIDDLE, 0.05), rng.uniform(-0.55, 0.55, (VOLUME, 3)).astype(np.float32)]
+        [beside(NEAR, 0.012), beside(MIDDLE, 0.05), rng.uniform(-BOUND, BOUND, (VOLUME, 3)).astype(np.float32)]
     ).clip(-0.6, 0.6)
     distance, gradient = field(queries)
 

@@ -13,8 +13,8 @@ import trimesh
 
 from engine.fields.families.deepsdf import DeepSDF
 from engine.fields.families.grid import GridField
-from engine.fields.observations import evidence as ev
 from engine.fields.pose import PoseNet
+from engine.frames import BOUND
 from engine.geometry.meshes import Mesh
 from engine.priors.file import save_prior
 
@@ -73,7 +73,7 @@ def small_field() -> GridField:
     optimiser = torch.optim.Adam(field.parameters(), lr=0.01)
     losses = []
     for _ in range(120):
-        points = (torch.rand(8, 256, 3) * 2 - 1) * ev.BOUND
+        points = (torch.rand(8, 256, 3) * 2 - 1) * BOUND
         code = torch.randn(8, field.code_shape[0], 1, 1, 1)
         axes = 0.35 + 0.1 * code[:, None, :3, 0, 0, 0].clamp(-1.5, 1.5)
         scaled = (points / axes).norm(dim=-1)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-BOUND = 0.55
-"""Half the side of the box that fields live on."""
+from ...frames import BOUND
 
 _POINT_CHANNELS = 10  # count, mean offset (3), second moments (6)
 CHANNELS = 2 * (_POINT_CHANNELS + 1) + 1 + 3

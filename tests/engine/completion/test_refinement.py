@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from engine.completion.refinement import fit_residual
-from engine.fields.observations.evidence import BOUND
+from engine.frames import BOUND
 
 RADIUS = 0.3
 

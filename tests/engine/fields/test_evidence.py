@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from engine.fields.observations import evidence as ev
+from engine.frames import BOUND
 
 R = 16
-CELL = 2 * ev.BOUND / R
+CELL = 2 * BOUND / R
 HALF = 11  # channels of points and emptiness; then the same mirrored, then 'viewpoint known', then coordinates
 EMPTY = 10
 
@@ -45,7 +46,7 @@ def test_mirrored_channels_are_those_of_the_mirrored_cloud() -> None:
 def test_points_mark_their_own_cells_with_their_place_in_it() -> None:
     corner = torch.tensor([3.0, 8.0, 12.0])
     inside = torch.tensor([0.75, 0.5, 0.25])
-    point = (corner + inside) * CELL - ev.BOUND
+    point = (corner + inside) * CELL - BOUND
     grid = grid_of(point.expand(1, 5, 3), None)[0]
     here = grid[:, 3, 8, 12]
     assert float(here[0]) == pytest.approx(float(torch.tanh(torch.tensor(5 / 3))), abs=1e-5)
@@ -56,7 +57,7 @@ def test_points_mark_their_own_cells_with_their_place_in_it() -> None:
 
 
 def test_second_moments_are_the_covariance() -> None:
-    low = (torch.tensor([5.0, 5.0, 5.0])) * CELL - ev.BOUND
+    low = (torch.tensor([5.0, 5.0, 5.0])) * CELL - BOUND
     offsets = cloud(400, seed=4)[0] + 0.5
     grid = grid_of((low + offsets * CELL)[None], None)[0]
     covariance = torch.cov(offsets.T, correction=0)
@@ -72,7 +73,7 @@ def test_empty_space_lies_between_viewpoint_and_points_only() -> None:
     wall = torch.cat([flat[..., :1], torch.full_like(flat[..., :1], 0.1), flat[..., 2:]], -1)
     grid = grid_of(wall, (0.0, -1.6, 0.0))[0]
     empty = grid[EMPTY] > 0
-    y = (torch.arange(R) + 0.5) * CELL - ev.BOUND
+    y = (torch.arange(R) + 0.5) * CELL - BOUND
     assert bool(empty[:, y < 0.1 - 1.5 * CELL].any())
     assert not bool(empty[:, y > 0.1].any())
     assert not bool((empty & (grid[0] > 0)).any())
@@ -122,7 +123,7 @@ def test_order_of_points_does_not_matter() -> None:
 
 
 def lattice(r: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    axis = ((torch.arange(r, dtype=dtype) + 0.5) / r * 2 - 1) * ev.BOUND
+    axis = ((torch.arange(r, dtype=dtype) + 0.5) / r * 2 - 1) * BOUND
     return torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"))
 
 
@@ -130,8 +131,8 @@ def test_interpolation_reproduces_trilinear_functions() -> None:
     xyz = lattice(R)
     x, y, z = xyz
     values = torch.stack([2 * x - y + 0.3 * z + 1, x * y * z, x * y - z])[None]
-    inner = ev.BOUND * (1 - 1 / R) * (2 * cloud(300, seed=5).double())  # between the outermost cell centres
-    inner = inner.clamp(-ev.BOUND * (1 - 1 / R), ev.BOUND * (1 - 1 / R))
+    inner = BOUND * (1 - 1 / R) * (2 * cloud(300, seed=5).double())  # between the outermost cell centres
+    inner = inner.clamp(-BOUND * (1 - 1 / R), BOUND * (1 - 1 / R))
     px, py, pz = inner[0].T
     expected = torch.stack([2 * px - py + 0.3 * pz + 1, px * py * pz, px * py - pz], 1)
     assert torch.allclose(ev.interpolate(values, inner)[0], expected, atol=1e-10)

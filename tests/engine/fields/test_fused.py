@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from engine.completion.refinement import Residual
 from engine.fields import fused
 from engine.fields.families.grid import GridField, _Conv3d
-from engine.fields.observations.evidence import BOUND, interpolate
+from engine.fields.observations.evidence import interpolate
+from engine.frames import BOUND
 
 needs_numba = pytest.mark.skipif(fused._kernels() is None, reason="numba is not installed")
 

@@ -10,16 +10,10 @@ from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
 from engine.errors import InputError
+from engine.frames import UP_AXES, up_rotation
 from engine.geometry.clouds import PointCloud
 from engine.geometry.meshes import Mesh
-from engine.geometry.sampling import (
-    UP_AXES,
-    estimate_normals,
-    remove_duplicates,
-    sample_surface,
-    subsample,
-    up_rotation,
-)
+from engine.geometry.sampling import estimate_normals, remove_duplicates, sample_surface, subsample
 
 
 def box(*sides: float) -> Mesh:

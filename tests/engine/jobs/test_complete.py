@@ -13,8 +13,8 @@ import torch
 from scipy.spatial import cKDTree
 
 from engine.errors import Cancelled, InputError
+from engine.frames import up_rotation
 from engine.geometry.meshes import Mesh
-from engine.geometry.sampling import up_rotation
 from engine.jobs.base import CompleteRequest, JobArrays, JobCallbacks, JobResult, Preview, Progress
 from engine.jobs.run import run_job
 from engine.surfaces.marching import is_watertight

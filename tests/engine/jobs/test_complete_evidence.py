@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from engine.errors import InputError
+from engine.frames import up_rotation
 from engine.geometry.meshes import vertex_normals
 from engine.jobs.base import CompleteRequest, JobArrays, JobCallbacks, JobResult
 from engine.jobs.complete import RAW_POINTS, WORKING_POINTS, scan_of
@@ -67,7 +68,6 @@ def test_duplicates_are_counted_and_change_nothing(request_: CompleteRequest) ->
 
 @pytest.mark.parametrize("up", ["+z", "-y"])
 def test_a_floor_is_left_out_reported_or_kept(request_: CompleteRequest, up: str) -> None:
-    from engine.geometry.sampling import up_rotation
 
     points, _ = scan()
     side = np.random.default_rng(0).uniform(-1.2, 1.2, (3000, 2))
