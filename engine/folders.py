@@ -1,4 +1,4 @@
-"""Where this program keeps what it can make again."""
+"""Where this program keeps what is the user's, and what it can make again."""
 
 from __future__ import annotations
 
@@ -18,3 +18,16 @@ def default_data_dir() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "Shapewright"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shapewright"
+
+
+def user_cache_folder() -> Path:
+    """Where this user's recomputable files live: SHAPEWRIGHT_CACHE, or the platform's own place."""
+    if chosen := os.environ.get("SHAPEWRIGHT_CACHE"):
+        return Path(chosen)
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "shapewright"

@@ -31,6 +31,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from ..errors import Cancelled, EngineError, InputError
+from ..folders import user_cache_folder
 from ..frames import BOUND
 from ..geometry.clouds import FloatArray, PointCloud
 from ..geometry.meshes import Mesh
@@ -38,7 +39,7 @@ from ..geometry.metrics import evaluate_cloud_pair, iou
 from ..geometry.sampling import estimate_normals, sample_surface
 from ..geometry.signed_distance import SignedDistance, winding_number
 from ..geometry.transforms import Similarity
-from ..training.library import OTHER, Library, canonicalise, user_cache_folder
+from ..training.library import OTHER, Library, canonicalise
 from ..training.scans import random_viewpoint, scan, true_surface
 from .pictures import CLAY, COMPLETED, Picture, camera_for, contact_sheet, draw_cloud, draw_mesh, save_picture
 

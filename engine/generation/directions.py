@@ -21,10 +21,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..folders import user_cache_folder
 from ..frames import BOUND
 from ..priors.file import Prior
 from ..priors.latent import LatentModel, denoise
-from ..training.library import user_cache_folder
 from .codes import latent_of
 from .paths import TIDY_LEVEL, TIDY_STEPS
 from .sampling import generator_for

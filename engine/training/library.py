@@ -20,7 +20,6 @@ import json
 import logging
 import os
 import re
-import sys
 import tempfile
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -33,6 +32,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from ..errors import InputError
+from ..folders import user_cache_folder
 from ..geometry.meshes import Mesh
 from ..geometry.transforms import Similarity
 
@@ -484,19 +484,6 @@ def _exclude_twins(library: Library) -> None:
     for i, shape in enumerate(library.shapes):
         if shape.split == "train" and root(i) in held_out:
             shape.split = "excluded"
-
-
-def user_cache_folder() -> Path:
-    """Where this user's recomputable files live: SHAPEWRIGHT_CACHE, or the platform's own place."""
-    if chosen := os.environ.get("SHAPEWRIGHT_CACHE"):
-        return Path(chosen)
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "shapewright"
 
 
 # Files ---------------------------------------------------------------------------------------------------------------
