@@ -11,7 +11,7 @@ import torch
 
 from ..geometry.clouds import PointCloud
 from ..jobs.base import Align, CompleteRequest, Front, JobArrays, JobCallbacks
-from ..jobs.complete import run_complete
+from ..jobs.complete.run import run_complete
 from ..priors.file import load_prior
 from ..surfaces.marching import extract_sparse
 from .completion import Answer, Completer

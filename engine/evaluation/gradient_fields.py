@@ -37,7 +37,7 @@ def generated_clouds(model: GradientField, name: str, latent: str, seed: int, po
 
     latent: 'gan' or one of the prior's distributions.
     """
-    from ..jobs.gradient import new_codes  # which imports this package
+    from ..jobs.gradient.run import new_codes  # which imports this package
 
     def make(class_name: str, number: int) -> FloatArray:
         request = GradientRequest(

@@ -12,17 +12,17 @@ from .base import JobArrays, JobCallbacks, JobResult, Request
 log = logging.getLogger(__name__)
 
 RUNNERS: dict[str, str] = {
-    "complete": "engine.jobs.complete:run_complete",
-    "fit": "engine.jobs.fit:run_fit",
-    "selftest": "engine.jobs.selftest:run_selftest",
-    "generate": "engine.jobs.generate:run_generate",
-    "vary": "engine.jobs.generate:run_vary",
-    "blend": "engine.jobs.generate:run_blend",
-    "arithmetic": "engine.jobs.generate:run_arithmetic",
-    "directions": "engine.jobs.slide:run_directions",
-    "slide": "engine.jobs.slide:run_slide",
-    "train": "engine.jobs.train:run_train",
-    "gradient": "engine.jobs.gradient:run_gradient",
+    "complete": "engine.jobs.complete.run:run_complete",
+    "fit": "engine.jobs.fit.run:run_fit",
+    "selftest": "engine.jobs.selftest.run:run_selftest",
+    "generate": "engine.jobs.generate.run:run_generate",
+    "vary": "engine.jobs.generate.run:run_vary",
+    "blend": "engine.jobs.generate.run:run_blend",
+    "arithmetic": "engine.jobs.generate.run:run_arithmetic",
+    "directions": "engine.jobs.slide.run:run_directions",
+    "slide": "engine.jobs.slide.run:run_slide",
+    "train": "engine.jobs.train.run:run_train",
+    "gradient": "engine.jobs.gradient.run:run_gradient",
 }
 """Kind of job -> 'module:function(request, arrays, callbacks) -> JobResult'."""
 

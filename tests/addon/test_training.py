@@ -103,7 +103,7 @@ def test_a_collection_without_meshes_is_refused(addon, library, empty_scene):
 def test_what_is_sent_is_what_the_engine_takes(library, shelf):
     """The engine's own reader of requests and arrays, on the add-on's bytes."""
     pytest.importorskip("scipy", reason="the engine is not installed in this Python")
-    from engine.jobs.train import _shapes
+    from engine.jobs.train.run import _shapes
     from engine.jobs.wire import checked_arrays, decode_arrays, parse_request
 
     shapes, arrays = read(library, shelf)

@@ -380,7 +380,7 @@ import sys
 for name in ("igl", "warp", "embreex", "fast_simplification", "matplotlib", "PIL", "pymeshlab", "trimesh", "skimage",
              "numba", "bpy", "pytest", "hypothesis", "httpx"):
     sys.modules[name] = None
-import engine.cli.main, engine.jobs.complete, engine.server.serve, engine.server.app, engine.server.worker
+import engine.cli.main, engine.jobs.complete.run, engine.server.serve, engine.server.app, engine.server.worker
 from engine.jobs.run import run_job
 from engine.jobs.base import JobCallbacks, SelftestRequest
 assert len(run_job(SelftestRequest(device="cpu"), None, JobCallbacks()).meshes[0].faces) > 1000

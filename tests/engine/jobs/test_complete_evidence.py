@@ -12,7 +12,7 @@ from engine.errors import InputError
 from engine.frames import up_rotation
 from engine.geometry.meshes import vertex_normals
 from engine.jobs.base import CompleteRequest, JobArrays, JobCallbacks, JobResult
-from engine.jobs.complete import RAW_POINTS, WORKING_POINTS, scan_of
+from engine.jobs.complete.run import RAW_POINTS, WORKING_POINTS, scan_of
 from engine.jobs.run import run_job
 from engine.priors.file import load_prior, save_prior
 from engine.surfaces.marching import is_watertight

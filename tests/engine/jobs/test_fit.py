@@ -68,7 +68,7 @@ def test_a_kept_field_is_extracted_without_fitting(monkeypatch: pytest.MonkeyPat
     half = points[points[:, 2] < -5 + 0.5]
     fine = run_job(request(resolution=64), JobArrays(half), JobCallbacks())
     first = run_job(request(), JobArrays(half), JobCallbacks())
-    monkeypatch.setattr("engine.jobs.fit.find_method", lambda name: pytest.fail("it was fitted again"))
+    monkeypatch.setattr("engine.jobs.fit.run.find_method", lambda name: pytest.fail("it was fitted again"))
     number = first.report["field_id"]
     same = run_job(request(reuse=number), None, JobCallbacks())
     assert np.array_equal(same.meshes[0].vertices, first.meshes[0].vertices)

@@ -12,7 +12,7 @@ from engine.errors import Cancelled, InputError
 from engine.geometry.meshes import Mesh
 from engine.jobs.base import JobArrays, JobCallbacks, Preview, Progress, TrainRequest
 from engine.jobs.run import run_job
-from engine.jobs.train import _library, class_name
+from engine.jobs.train.run import _library, class_name
 from engine.jobs.wire import checked_arrays, decode_arrays, encode_arrays, parse_request, request_to_json
 from engine.priors.file import load_prior
 from engine.priors.registry import list_priors

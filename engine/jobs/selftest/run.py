@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import __version__
-from ..device import describe_device, resolve_device
-from ..errors import Cancelled, JobFailed
-from ..geometry.meshes import Mesh
-from .base import JobArrays, JobCallbacks, JobResult, Preview, Progress, SelftestRequest
+from ... import __version__
+from ...device import describe_device, resolve_device
+from ...errors import Cancelled, JobFailed
+from ...geometry.meshes import Mesh
+from ..base import JobArrays, JobCallbacks, JobResult, Preview, Progress, SelftestRequest
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +40,7 @@ def run_selftest(request: SelftestRequest, arrays: JobArrays | None, callbacks: 
 
     Raises JobFailed 'selftest_wrong' where the surface found is off by more than a quarter of a cell or is not closed.
     """
-    from ..surfaces.marching import extract_sparse
+    from ...surfaces.marching import extract_sparse
 
     started = time.perf_counter()
     device = resolve_device(request.device)

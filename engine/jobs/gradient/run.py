@@ -10,18 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import __version__
-from ..completion.alignment import observed_frame
-from ..device import describe_device, resolve_device
-from ..errors import Cancelled, InputError
-from ..frames import up_rotation
-from ..geometry.meshes import Mesh
-from ..geometry.sampling import estimate_normals
-from ..geometry.transforms import Similarity
-from ..gradient_fields.model import GradientField
-from ..gradient_fields.registry import find_gradient_field
-from ..gradient_fields.sampling import densify, encode, extract_surface, observe, sample_points
-from .base import FinishedMesh, GradientRequest, JobArrays, JobCallbacks, JobResult, Progress
+from ... import __version__
+from ...completion.alignment import observed_frame
+from ...device import describe_device, resolve_device
+from ...errors import Cancelled, InputError
+from ...frames import up_rotation
+from ...geometry.meshes import Mesh
+from ...geometry.sampling import estimate_normals
+from ...geometry.transforms import Similarity
+from ...gradient_fields.model import GradientField
+from ...gradient_fields.registry import find_gradient_field
+from ...gradient_fields.sampling import densify, encode, extract_surface, observe, sample_points
+from ..base import FinishedMesh, GradientRequest, JobArrays, JobCallbacks, JobResult, Progress
 
 GAN_TRIES = 500
 

@@ -15,19 +15,19 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from .. import __version__
-from ..device import describe_device, resolve_device
-from ..errors import Cancelled, EngineError, InputError, JobFailed
-from ..frames import BOUND
-from ..geometry.cleaning import stray_points
-from ..geometry.clouds import FloatArray, PointCloud
-from ..geometry.meshes import Mesh, compacted
-from ..geometry.metrics import distances_to_surface
-from ..geometry.sampling import remove_duplicates, sample_surface
-from ..geometry.transforms import Similarity
-from ..surface_fit.auto import plane_field
-from ..surface_fit.base import UNIT_SIDE, FitData, FitSettings, FittedField, Method, find_method
-from ..surface_fit.orientation import (
+from ... import __version__
+from ...device import describe_device, resolve_device
+from ...errors import Cancelled, EngineError, InputError, JobFailed
+from ...frames import BOUND
+from ...geometry.cleaning import stray_points
+from ...geometry.clouds import FloatArray, PointCloud
+from ...geometry.meshes import Mesh, compacted
+from ...geometry.metrics import distances_to_surface
+from ...geometry.sampling import remove_duplicates, sample_surface
+from ...geometry.transforms import Similarity
+from ...surface_fit.auto import plane_field
+from ...surface_fit.base import UNIT_SIDE, FitData, FitSettings, FittedField, Method, find_method
+from ...surface_fit.orientation import (
     CloudStatistics,
     Orientation,
     cloud_statistics,
@@ -36,10 +36,10 @@ from ..surface_fit.orientation import (
     refined_normals,
     sheet_noise,
 )
-from ..surface_fit.store import KeptField, keep_field, load_field, some_of
-from ..surfaces.marching import extract_sparse, is_watertight
-from .base import FitRequest, JobArrays, JobCallbacks, JobResult, Preview, Progress
-from .complete import mesh_to_scene
+from ...surface_fit.store import KeptField, keep_field, load_field, some_of
+from ...surfaces.marching import extract_sparse, is_watertight
+from ..base import FitRequest, JobArrays, JobCallbacks, JobResult, Preview, Progress
+from ..complete.run import mesh_to_scene
 
 log = logging.getLogger(__name__)
 

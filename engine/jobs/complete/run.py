@@ -14,25 +14,25 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from .. import __version__
-from ..completion.alignment import PoseEstimate, find_pose, network_pose
-from ..completion.complete import Completion, CompletionSettings, complete_several, estimate_noise
-from ..completion.confidence import calibration_of, confidence, measure
-from ..completion.hypotheses import variation
-from ..device import describe_device, peak_memory, resolve_device
-from ..errors import Cancelled, InputError, JobFailed
-from ..fields.observations import evidence as ev
-from ..frames import BOUND, up_rotation
-from ..generation.codes import encode_mesh
-from ..geometry.cleaning import find_ground, orientation_agreement, stray_points
-from ..geometry.clouds import FloatArray, PointCloud
-from ..geometry.meshes import Mesh
-from ..geometry.metrics import distances_to_surface, total_mutual_difference, unidirectional_hausdorff
-from ..geometry.sampling import estimate_normals, remove_duplicates, sample_surface, subsample
-from ..geometry.transforms import Similarity
-from ..priors.file import Prior, load_prior
-from ..surfaces.marching import Field, clean_mesh, decimate, extract_sparse, field_normals, is_watertight, loose_edges
-from .base import CompleteRequest, JobArrays, JobCallbacks, JobResult, Preview, Progress, ShapeCode
+from ... import __version__
+from ...completion.alignment import PoseEstimate, find_pose, network_pose
+from ...completion.complete import Completion, CompletionSettings, complete_several, estimate_noise
+from ...completion.confidence import calibration_of, confidence, measure
+from ...completion.hypotheses import variation
+from ...device import describe_device, peak_memory, resolve_device
+from ...errors import Cancelled, InputError, JobFailed
+from ...fields.observations import evidence as ev
+from ...frames import BOUND, up_rotation
+from ...generation.codes import encode_mesh
+from ...geometry.cleaning import find_ground, orientation_agreement, stray_points
+from ...geometry.clouds import FloatArray, PointCloud
+from ...geometry.meshes import Mesh
+from ...geometry.metrics import distances_to_surface, total_mutual_difference, unidirectional_hausdorff
+from ...geometry.sampling import estimate_normals, remove_duplicates, sample_surface, subsample
+from ...geometry.transforms import Similarity
+from ...priors.file import Prior, load_prior
+from ...surfaces.marching import Field, clean_mesh, decimate, extract_sparse, field_normals, is_watertight, loose_edges
+from ..base import CompleteRequest, JobArrays, JobCallbacks, JobResult, Preview, Progress, ShapeCode
 
 log = logging.getLogger(__name__)
 

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import __version__
-from ..completion.alignment import network_pose
-from ..device import describe_device, resolve_device
-from ..errors import Cancelled, InputError, JobFailed
-from ..frames import BOUND, up_rotation
-from ..generation import paths, sampling
-from ..generation.codes import (
+from ... import __version__
+from ...completion.alignment import network_pose
+from ...device import describe_device, resolve_device
+from ...errors import Cancelled, InputError, JobFailed
+from ...frames import BOUND, up_rotation
+from ...generation import paths, sampling
+from ...generation.codes import (
     DecodedShape,
     code_tensor,
     decode,
@@ -30,17 +30,17 @@ from ..generation.codes import (
     similarity_of,
     surface_points,
 )
-from ..generation.following import check, follow_surface
-from ..generation.variants import keep, kept_part
-from ..geometry.clouds import PointCloud
-from ..geometry.meshes import Mesh
-from ..geometry.metrics import distances_to_surface
-from ..geometry.sampling import subsample
-from ..geometry.transforms import Similarity, yaw_rotation
-from ..priors.file import Prior
-from ..priors.latent import LatentModel
-from ..surfaces.marching import clean_mesh, extract_sparse, is_watertight
-from .base import (
+from ...generation.following import check, follow_surface
+from ...generation.variants import keep, kept_part
+from ...geometry.clouds import PointCloud
+from ...geometry.meshes import Mesh
+from ...geometry.metrics import distances_to_surface
+from ...geometry.sampling import subsample
+from ...geometry.transforms import Similarity, yaw_rotation
+from ...priors.file import Prior
+from ...priors.latent import LatentModel
+from ...surfaces.marching import clean_mesh, extract_sparse, is_watertight
+from ..base import (
     ArithmeticRequest,
     BlendRequest,
     CompleteRequest,
@@ -272,7 +272,7 @@ def given_shape(job: _Job, arrays: JobArrays, span: tuple[float, float]) -> _Giv
     if whole:
         job.progress("Reading the shape", span[0])
         return encode_whole(job.prior, arrays, request)
-    from .complete import run_complete
+    from ..complete.run import run_complete
 
     viewpoint = request.viewpoint if isinstance(request, VaryRequest) else None
     settings = CompleteRequest(

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..device import describe_device, resolve_device
-from ..errors import Cancelled, InputError
-from ..generation import directions as ways
-from ..generation.codes import code_tensor, decode, latent_of, prior_of, similarity_of
-from ..geometry.meshes import Mesh
-from ..surfaces.marching import clean_mesh, extract_sparse
-from .base import DirectionsRequest, JobArrays, JobCallbacks, JobResult, Progress, ShapeCode, SlideRequest
-from .generate import CRUMBS
+from ...device import describe_device, resolve_device
+from ...errors import Cancelled, InputError
+from ...generation import directions as ways
+from ...generation.codes import code_tensor, decode, latent_of, prior_of, similarity_of
+from ...geometry.meshes import Mesh
+from ...surfaces.marching import clean_mesh, extract_sparse
+from ..base import DirectionsRequest, JobArrays, JobCallbacks, JobResult, Progress, ShapeCode, SlideRequest
+from ..generate.run import CRUMBS
 
 CRUMBS_FROM = 96
 """Resolution from which loose crumbs are removed: on the way there, while a slider moves, time counts more."""

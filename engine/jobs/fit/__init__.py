@@ -1,0 +1,1 @@
+"""Fit Shape: a surface from raw points or triangles."""

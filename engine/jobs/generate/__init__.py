@@ -1,0 +1,1 @@
+"""New shapes from the distribution of a prior."""

@@ -1,0 +1,1 @@
+"""Points and surfaces from a gradient field."""

@@ -1,0 +1,1 @@
+"""Train Prior: a prior learnt from meshes."""
