@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine.cli_ import main as cli
+from engine.cli import main as cli
 
 from engine import __version__
 from engine.errors import Cancelled
@@ -224,7 +224,7 @@ def test_a_failed_job_writes_nothing_and_says_why(
 
 SLEEPER = """
 import sys, time
-from engine.cli_ import main as cli
+from engine.cli import main as cli
 from engine.errors import Cancelled
 from engine.jobs import run
 

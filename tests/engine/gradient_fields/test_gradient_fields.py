@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
-from engine.cli_ import main as cli
+from engine.cli import main as cli
 
 from engine.errors import Cancelled, InputError
 from engine.evaluation.generation import earth_movers_distance

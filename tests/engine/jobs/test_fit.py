@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from engine.cli_ import main as cli
+from engine.cli import main as cli
 from numpy.typing import NDArray
 
 from engine.errors import Cancelled, InputError

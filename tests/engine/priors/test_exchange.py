@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine.cli_ import main as cli
+from engine.cli import main as cli
 from safetensors.numpy import save_file
 
 from engine.errors import InputError

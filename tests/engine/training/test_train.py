@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from engine.cli_ import main as cli
+from engine.cli import main as cli
 from torch import Tensor
 
 from engine.errors import Cancelled, InputError, JobFailed
