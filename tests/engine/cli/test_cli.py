@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine.cli import main as cli
 
 from engine import __version__
+from engine.cli import main as cli
 from engine.errors import Cancelled
 from engine.geometry.clouds import PointCloud
 from engine.geometry.io import read_shape, write_cloud

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from engine.cli import main as cli
 from numpy.typing import NDArray
 
+from engine.cli import main as cli
 from engine.errors import Cancelled, InputError
 from engine.geometry.clouds import PointCloud
 from engine.geometry.io import read_shape, write_cloud

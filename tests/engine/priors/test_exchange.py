@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine.cli import main as cli
 from safetensors.numpy import save_file
 
+from engine.cli import main as cli
 from engine.errors import InputError
 from engine.priors.exchange import export_prior, import_prior, remove_prior
 from engine.priors.file import load_prior, save_prior

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from engine.cli import main as cli
 from torch import Tensor
 
+from engine.cli import main as cli
 from engine.errors import Cancelled, InputError, JobFailed
 from engine.fields.families.grid import GridField
 from engine.fields.observations import evidence as ev
