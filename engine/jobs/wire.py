@@ -23,6 +23,7 @@ from ..frames import UP_AXES
 from ..geometry.clouds import FloatArray
 from ..geometry.io import check_arrays
 from ..geometry.meshes import IntArray, Mesh, vertex_normals
+from ..plain_json import plain as plain
 from .base import (
     FIT_METHODS,
     ArithmeticRequest,
@@ -393,25 +394,6 @@ def parse_request(data: Any) -> Request:
 
 def request_to_json(request: Request) -> dict[str, Any]:
     return dataclasses.asdict(request)
-
-
-def plain(value: Any) -> Any:
-    """`value` in JSON's own types: NumPy scalars and arrays, tuples and paths converted, NaN and infinity made null."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} does not travel as JSON")
 
 
 # ------------------------------------------------------------------------------------------------------------ arrays

@@ -27,6 +27,7 @@ from ..errors import EngineError, InputError, JobFailed
 from ..jobs.base import Request as JobRequest
 from ..jobs.base import SlideRequest
 from ..jobs.wire import MAX_BYTES, NEEDS_ARRAYS, checked_arrays, decode_arrays, needs_arrays, parse_request
+from ..plain_json import check_depth
 from . import storage
 from .priors import PriorList, add_routes
 from .queue import Job, JobQueue, QueueOptions
@@ -262,9 +263,12 @@ async def _request_part(part: UploadFile | str | None) -> Any:
     else:
         data = part
     try:
-        return json.loads(data)
+        value = json.loads(data)
+        check_depth(value)
+        json.dumps(value, ensure_ascii=False).encode("utf-8")  # half a surrogate pair could never be listed
+        return value
     except (ValueError, RecursionError) as error:
-        raise _form_error(f"The part 'request' is not JSON: {str(error)[:200]}.") from None
+        raise _form_error(f"The part 'request' is not JSON that can be taken: {str(error)[:200]}.") from None
 
 
 async def _create(jobs: JobQueue, request: JobRequest, arrays: UploadFile | None) -> Job:

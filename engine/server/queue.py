@@ -28,10 +28,10 @@ from ..jobs.base import Request, SlideRequest
 from ..jobs.wire import request_to_json
 from . import storage
 from .messages import read_message, write_message
+from .states import FINISHED
 
 log = logging.getLogger(__name__)
 
-FINISHED = ("done", "failed", "cancelled")
 PREVIEWS_KEPT = 3
 STARTING = "Starting the engine"
 SLIDE_TIMEOUT_S = 120.0
@@ -209,8 +209,15 @@ class JobQueue:
     async def open(self) -> None:
         """Adopt what dead servers left, start the worker and the watchdog."""
         self.jobs_dir.mkdir(parents=True, exist_ok=True)
-        for folder, state in storage.read_adoptable(self.jobs_dir):
-            self._adopt(folder, state)
+        adoptable, damaged = storage.read_adoptable(self.jobs_dir)
+        for folder, state in adoptable:
+            try:
+                self._adopt(folder, state)
+            except Exception:  # one job, whatever is the matter with it, does not keep the others from being served
+                log.exception("Job %s cannot be adopted and stays as it is", folder.name)
+                self.jobs.pop(folder.name, None)
+        for job in damaged:
+            self._list_damaged(job)
         self._sweep()
         self._start_worker()
         self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._sweep_often())]
@@ -494,25 +501,21 @@ class JobQueue:
             log.error("The state of job %s cannot be kept: %s", job.id, error)
 
     def _adopt(self, folder: Path, state: dict[str, Any]) -> None:
-        try:
-            job = Job(
-                id=str(state["id"]),
-                folder=folder,
-                kind=str(state["kind"]),
-                name=str(state["name"]),
-                request=dict(state["request"]),
-                created=float(state["created"]),
-                state=str(state["state"]),
-                started=state["started"],
-                finished=state["finished"],
-                meshes=[int(n) for n in state["meshes"]],
-                report=state["report"],
-                error=state["error"],
-                last_event=int(state["last_event"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            log.warning("%s is not a job that can be read: %s", folder.name, error)
-            return
+        job = Job(
+            id=state["id"],
+            folder=folder,
+            kind=state["kind"],
+            name=state["name"],
+            request=state["request"],
+            created=state["created"],
+            state=state["state"],
+            started=state["started"],
+            finished=state["finished"],
+            meshes=state["meshes"],
+            report=state["report"],
+            error=state["error"],
+            last_event=state["last_event"],
+        )
         self.jobs[job.id] = job
         if job.is_finished:
             event: dict[str, Any] = {"id": job.last_event, "type": job.state}
@@ -529,6 +532,21 @@ class JobQueue:
             if path.name.startswith("mesh_"):
                 _unlink(path)
         self._finish(job, "failed", error=_stopped())
+
+    def _list_damaged(self, damaged: storage.DamagedJob) -> None:
+        """Show a job that was put aside as failed, for as long as this server runs and results are kept. Its folder is
+        no job's any more, so that deleting or sweeping it forgets it and removes nothing."""
+        error = JobFailed(
+            "job_damaged",
+            "What is kept of the job cannot be read.",
+            f"Its state.json is damaged: {damaged.why}.",
+            f"Run the job again. Its files are kept in jobs/{damaged.kept.name} of the engine's data folder.",
+        ).as_dict()
+        now = time.time()
+        job = Job(damaged.id, damaged.kept, "unknown", "", {}, now, "failed", finished=now, error=error)
+        job.last_event = 1_000_000_000  # above whatever a client has seen
+        job.events = [{"id": job.last_event, "type": "failed", "error": error}]
+        self.jobs[job.id] = job
 
     # ---------------------------------------------------------------------------------------------------------- worker
 

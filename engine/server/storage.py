@@ -6,7 +6,8 @@ state.json names the server process that owns the job. A server that starts adop
 those of living ones alone, so that several can share one folder.
 
 The folder is one that a person chose, and other things may lie in it. Only folders with a name that `new_folder` gives
-are jobs, only files with the names above are removed from them, and no link is followed or removed.
+are jobs, only files with the names above are removed from them, and no link is followed or removed. A job whose state
+is damaged is renamed ID.damaged and kept for a person to look at.
 """
 
 from __future__ import annotations
@@ -20,17 +21,20 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from ..folders import default_data_dir as default_data_dir
+from .states import check_state, read_state
 
 log = logging.getLogger(__name__)
 
 UNFINISHED_AFTER_S = 86_400
 _JOB_NAME = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9a-f]{12}")
+_QUARANTINED = re.compile(_JOB_NAME.pattern + r"\.damaged(-[0-9]+)?")
 _JOB_FILE = re.compile(r"(request\.json|state\.json|arrays\.npz|mesh_[0-9]+\.npz)(\.[a-z0-9_]{8}\.tmp)?")
 _REPARSE_POINT = 0x400  # FILE_ATTRIBUTE_REPARSE_POINT: Windows' links, its junctions among them
 
@@ -88,7 +92,8 @@ def process_mark() -> dict[str, Any]:
     return {"pid": os.getpid(), "started": psutil.Process().create_time()}
 
 
-def is_alive(mark: dict[str, Any]) -> bool:
+def is_alive(mark: Any) -> bool:
+    """Whether the process of this `process_mark` runs. What is no such mark is nobody's."""
     try:
         process = psutil.Process(int(mark["pid"]))
         same = abs(process.create_time() - float(mark["started"])) < 2
@@ -105,17 +110,29 @@ def write_state(folder: Path, state: dict[str, Any]) -> None:
     write_atomically(folder / "state.json", to_json(state))
 
 
-def read_adoptable(jobs_dir: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """(folder, state) of every job whose server is dead, oldest first.
+@dataclass
+class DamagedJob:
+    """A job whose state cannot be believed.  id: its folder's name once.  kept: where its folder lies now."""
+
+    id: str
+    kept: Path
+    why: str
+
+
+def read_adoptable(jobs_dir: Path) -> tuple[list[tuple[Path, dict[str, Any]]], list[DamagedJob]]:
+    """(folder, checked state) of every job whose server is dead, oldest first; and the jobs whose state is damaged,
+    whose folders are put aside under another name and kept.
 
     A job's folder without a state is an upload that never finished: what the engine put there is removed once a day
     old. Everything else that is no job is left as it is and told once.
     """
     found: list[tuple[Path, dict[str, Any]]] = []
+    damaged: list[DamagedJob] = []
     strange: list[Path] = []
     for folder in sorted(jobs_dir.iterdir()) if jobs_dir.is_dir() else []:
         if not is_job_folder(folder):
-            strange.append(folder)
+            if not _QUARANTINED.fullmatch(folder.name):
+                strange.append(folder)
             continue
         try:
             if not os.path.lexists(folder / "state.json"):
@@ -126,19 +143,34 @@ def read_adoptable(jobs_dir: Path) -> list[tuple[Path, dict[str, Any]]]:
             if not _is_itself(folder / "state.json", stat.S_ISREG):
                 strange.append(folder)
                 continue
-            state = json.loads((folder / "state.json").read_text("utf-8"))
-            if not isinstance(state, dict) or state.get("id") != folder.name:
-                raise ValueError("not a job")
-        except (OSError, ValueError) as error:
-            log.warning("%s holds no job that can be read and stays: %s", folder.name, error)
-            continue
-        if not is_alive(state.get("owner") or {}):
-            found.append((folder, state))
+            state = read_state(folder)
+            if not is_alive(state.get("owner")):
+                check_state(state)
+                found.append((folder, state))
+        except ValueError as error:
+            kept = _put_aside(folder)
+            log.warning("The state of job %s is damaged: %s. Its files are kept in %s", folder.name, error, kept.name)
+            damaged.append(DamagedJob(folder.name, kept, str(error)))
+        except Exception as error:  # each job on its own: a folder that cannot be read now hides no other
+            log.warning("Job %s cannot be read now and stays: %s: %s", folder.name, type(error).__name__, error)
     if strange:
         names = ", ".join(ascii(path.name) for path in strange[:20])
         log.warning("%d entries of %s are not the engine's and stay: %s", len(strange), ascii(str(jobs_dir)), names)
-    found.sort(key=lambda item: item[1].get("created") or 0)
-    return found
+    found.sort(key=lambda item: float(item[1]["created"]))
+    return found, damaged
+
+
+def _put_aside(folder: Path) -> Path:
+    """Rename a damaged job's folder to a name that no job has; returns it, also where the folder cannot be renamed
+    (held open on Windows) and the next start tries again."""
+    number = 1
+    while os.path.lexists(kept := folder.with_name(f"{folder.name}.damaged{f'-{number}' * (number > 1)}")):
+        number += 1
+    try:
+        folder.rename(kept)
+    except OSError as error:
+        log.warning("%s cannot be renamed yet: %s", folder.name, error)
+    return kept
 
 
 def folder_size(folder: Path) -> int:
