@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ..errors import Cancelled
 from ..fields import losses
+from ..fields.adam import Adam
 from ..fields.families.grid import Encoded
 from ..fields.observations import evidence as ev
 from ..frames import BOUND
@@ -202,7 +203,7 @@ def _adam(
     moved = torch.zeros(count, freedom, device=prior.device, requires_grad=freedom > 0)
     if freedom:
         groups.append({"params": [moved], "lr": POSE_RATE})
-    optimiser = torch.optim.Adam(groups, betas=(0.9, 0.95))
+    optimiser = Adam(groups, betas=(0.9, 0.95))
     evaluations, history = 0, []
     best = torch.full((count,), math.inf, device=prior.device)
     best_shift, best_moved = shift.detach().clone(), moved.detach().clone()

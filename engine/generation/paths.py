@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation, Slerp
 from torch import Tensor
 
+from ..fields.adam import Adam
 from ..geometry.transforms import Similarity
 from ..priors.latent import LatentModel, denoise, follow, noise_levels
 from .sampling import WHOLE
@@ -107,7 +108,7 @@ def _along_density(latent: LatentModel, a: Tensor, b: Tensor) -> Tensor:
     ends = latent.log_density(torch.stack([a, b]))
     wanted = (ends[0] + at[1:-1] * (ends[1] - ends[0])).detach()
     inner = start[1:-1].clone().requires_grad_(True)
-    optimiser = torch.optim.Adam([inner], lr=0.03)
+    optimiser = Adam([inner], lr=0.03)
     spacing = (start[1:] - start[:-1]).square().sum(1).mean().clamp(min=1e-9)
     for _ in range(_STEPS):
         with torch.enable_grad():

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from ..errors import Cancelled, EngineError, InputError, JobFailed
 from ..fields import implicit, losses
+from ..fields.adam import Adam
 from ..fields.implicit import NETWORKS, Mlp, Siren
 from ..geometry.meshes import Mesh
 from ..geometry.sampling import sample_surface
@@ -276,7 +277,7 @@ def train(
         torch.manual_seed(seed)
         network = recipe.network(source.points.shape[1]).to(device)
     sampler = Sampler(source, recipe, seed, device)
-    optimiser = torch.optim.Adam(network.parameters(), recipe.rate)
+    optimiser = Adam(network.parameters(), recipe.rate)
     last: dict[str, list[Tensor]] = {name: [] for name in recipe.terms}
     for step in range(steps):
         if should_stop():
