@@ -20,6 +20,9 @@ LANES = 64
 _OPTIONS: dict[str, Any] = {
     # Sums may be reordered and fused; NaN and infinity keep their meaning, so that a broken field is noticed.
     "fastmath": {"contract", "reassoc", "nsz", "arcp"},
+    # Into what calls them: left as functions, a process that has compiled them and one that has loaded them from where
+    # they are kept would run two versions, whose sums differ in the last bit.
+    "forceinline": True,
     "nogil": True,
     "error_model": "numpy",
 }

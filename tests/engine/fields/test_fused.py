@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -254,3 +258,27 @@ def test_weights_that_learn_still_do() -> None:
     layer(x).sum().backward()
     assert layer.weight.grad is not None and layer.bias is not None and layer.bias.grad is not None
     torch.testing.assert_close(layer.bias.grad, torch.full((4,), 125.0))
+
+
+FRESH = """
+import sys
+import torch
+from engine.fields import fused
+generator = torch.Generator().manual_seed(1)
+features = torch.randn(1, 20, 8, 8, 8, generator=generator)
+points = torch.rand(1, 500, 3, generator=generator) - 0.5
+shapes = ((32, 23), (32,), (32, 32), (32,), (1, 32), (1,))
+with torch.no_grad():
+    values = fused.grid_values(features, points, [torch.randn(*s, generator=generator) for s in shapes], 1.0)
+sys.stdout.buffer.write(values.numpy().tobytes())
+"""
+
+
+@needs_numba
+def test_the_process_that_compiles_gives_the_bytes_of_those_that_load(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "NUMBA_CACHE_DIR": str(tmp_path)}
+    compiled, loaded = (
+        subprocess.run([sys.executable, "-c", FRESH], env=environment, capture_output=True, check=True).stdout
+        for _ in range(2)
+    )
+    assert len(compiled) == 4 * 500 and compiled == loaded
