@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..fields import fused
 from ..fields.families.deepsdf import DeepSDF
 from ..fields.families.grid import GridField, channels_last
+from ..fields.loading import shells
 from ..fields.pose import PoseNet
 from .latent import LatentModel, latent_from
 from .registry import find, read_card, sha256
@@ -105,7 +106,7 @@ def _load(path: Path, changed: int, size: int, device: str) -> Prior:
     with safe_open(path, "pt") as file:
         tensors = {k: file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118 (not a dictionary)
     try:
-        with torch.device("meta"):  # shapes without memory: the weights are the file's
+        with shells():  # the weights are the file's
             field = ARCHITECTURES[card["architecture"]](**card["arguments"])
             pose = PoseNet(**card["pose"]) if "pose" in card else None
         latent = None

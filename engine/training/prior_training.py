@@ -24,6 +24,7 @@ from .. import __version__
 from ..completion.complete import CompletionSettings, complete_canonical
 from ..errors import Cancelled, EngineError, InputError
 from ..fields.families.grid import GridField
+from ..fields.loading import shells
 from ..fields.observations.evidence import whole_evidence
 from ..geometry.clouds import PointCloud
 from ..geometry.meshes import Mesh
@@ -253,7 +254,7 @@ def _check(name: str, settings: TrainingSettings) -> None:
     try:
         if architecture is None:
             raise ValueError(f"there is no architecture {settings.architecture}, only {', '.join(ARCHITECTURES)}")
-        with torch.device("meta"):  # shapes only
+        with shells():
             architecture(**(settings.arguments or {}))
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise InputError(
