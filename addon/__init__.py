@@ -1,12 +1,13 @@
-"""Shapewright: complete partial scans and broken meshes with a neural shape engine that runs beside Blender."""
+"""Shapewright: complete partial scans and broken meshes with a neural shape engine that runs beside Blender.
 
-from . import operators, panels, preferences, properties
-from .features.priors import priors
-from .features.slide import sliding
-from .session import session
-from .writers import side_by_side as generation
+Rooms, each of which uses only those before it: link (the engine, seen from a client), scene (Blender's objects to
+arrays and back), carried (what objects carry), writers (what a job leaves in the scene), session (the jobs), ui (what
+panels share), preferences, features (what a person can do, one folder each).
+"""
 
-_MODULES = (properties, generation, sliding, preferences, operators, panels, priors, session)
+from . import features, preferences, session
+
+_MODULES = (preferences, features, session)
 
 
 def register() -> None:

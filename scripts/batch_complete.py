@@ -41,12 +41,17 @@ import looks
 import numpy as np
 from mathutils import Matrix, Vector
 
-from addon.carried import code as blender_codes
-from addon.features.fit import writer as blender_fits
-from addon.link.client import EngineProblem, MeshArrays
-from addon.scene import read as blender_scene
-from addon.session import session as blender_session
-from addon.writers import side_by_side as blender_generation
+from addon import session as blender_session
+from addon.carried import code as blender_code
+from addon.features.fit.clouds import read_clouds
+from addon.features.fit.writer import FitWriter
+from addon.link.connections.local import EngineProcess
+from addon.link.mesh_arrays import MeshArrays
+from addon.link.problem import EngineProblem
+from addon.scene.read import read_scan
+from addon.scene.transform import transform_points
+from addon.scene.write import build_mesh
+from addon.writers.side_by_side import SetWriter, in_place
 from engine.cli.generate import write_code
 from engine.errors import EngineError
 from engine.geometry.io import READABLE, load_input, write_mesh
@@ -76,7 +81,7 @@ def main(arguments: list[str]) -> int:
     if ignored:
         print(f"{ignored} other files were left alone.")
 
-    running = blender_session.Session(blender_session.EngineProcess(engine_folder(options), options.engine_python))
+    running = blender_session.Session(EngineProcess(engine_folder(options), options.engine_python))
     failed = 0
     try:
         for number, path in enumerate(todo, 1):
@@ -275,7 +280,7 @@ def make_job(
         "name": path.name[:256],
     }
     if options.mode == "fit":
-        scan = blender_fits.read_clouds([source], depsgraph, viewpoint)
+        scan = read_clouds([source], depsgraph, viewpoint)
         request = {
             "method": options.method,
             "smoothness": options.smoothness,
@@ -284,9 +289,9 @@ def make_job(
             "open_boundaries": options.open_boundaries,
             "iterations": options.iterations,
         }
-        writer, title = blender_fits.FitWriter(scan, [source]), f"Fit {path.name}"
+        writer, title = FitWriter(scan, [source]), f"Fit {path.name}"
     else:
-        scan = blender_scene.read_scan(source, depsgraph, options.align, viewpoint)
+        scan = read_scan(source, depsgraph, options.align, viewpoint)
         request = {
             "prior": options.prior,
             "align": options.align,
@@ -312,15 +317,15 @@ def make_generate_job(path: Path, options: argparse.Namespace, scene: bpy.types.
         "device": options.device,
         "name": path.name,
     }
-    writer = blender_generation.SetWriter(path.name, path.name, np.eye(4), blender_generation.in_place, scene=scene)
+    writer = SetWriter(path.name, path.name, np.eye(4), in_place, scene=scene)
     return blender_session.Job(f"Generate {path.name}", request, want_previews=False, undo=False, writer=writer)
 
 
 def code_of(obj: bpy.types.Object) -> tuple[ShapeCode, dict[str, str]]:
     """A result's code, its pose in the world, and name and hash of the prior that it belongs to."""
-    pose = np.array(obj.matrix_basis, np.float64) @ blender_codes.local_pose(obj)
-    prior = {"name": str(obj[blender_codes.PRIOR]), "sha256": str(obj[blender_codes.PRIOR_HASH])}
-    return ShapeCode(blender_codes.code_of(obj), pose), prior
+    pose = np.array(obj.matrix_basis, np.float64) @ blender_code.local_pose(obj)
+    prior = {"name": str(obj[blender_code.PRIOR]), "sha256": str(obj[blender_code.PRIOR_HASH])}
+    return ShapeCode(blender_code.code_of(obj), pose), prior
 
 
 def run_file(running: blender_session.Session, path: Path, target: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -346,7 +351,7 @@ def run_file(running: blender_session.Session, path: Path, target: Path, options
             name = target if number == 0 else target.with_name(f"{target.stem}_{number + 1}{target.suffix}")
             write_mesh(name, mesh_of(result))
             row["outputs"].append(name.name)
-            if blender_codes.has_code(result):
+            if blender_code.has_code(result):
                 write_code(name.with_suffix(".npz"), *code_of(result))
                 row["outputs"].append(name.with_suffix(".npz").name)
         row["status"] = "done"
@@ -376,7 +381,7 @@ def load_into(stage: Stage, path: Path) -> tuple[bpy.types.Object, tuple[float, 
     """The file as an object at the world's origin, read as the command line reads it, and its viewpoint."""
     points, normals, faces, viewpoint = load_input(path)
     if faces is not None:
-        mesh = blender_scene.build_mesh(path.stem, MeshArrays.of(points, faces))
+        mesh = build_mesh(path.stem, MeshArrays.of(points, faces))
     else:
         mesh = bpy.data.meshes.new(path.stem)
         mesh.vertices.add(len(points))
@@ -397,7 +402,7 @@ def mesh_of(obj: bpy.types.Object) -> Mesh:
     mesh.attributes[".corner_vert"].data.foreach_get("value", faces)
     # A result object has no parent: its own matrix is where it stands.
     world = np.array(obj.matrix_basis, np.float64)
-    return Mesh(blender_scene.transform_points(vertices.reshape(-1, 3), world), faces.reshape(-1, 3), None)
+    return Mesh(transform_points(vertices.reshape(-1, 3), world), faces.reshape(-1, 3), None)
 
 
 class Stage:

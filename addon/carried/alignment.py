@@ -12,7 +12,7 @@ import bpy
 import numpy as np
 from mathutils import Matrix
 
-from ..link.client import EngineProblem
+from ..link.problem import EngineProblem
 
 NUMBER, SOURCE, LOCKED = "shapewright_alignment", "shapewright_alignment_of", "shapewright_locked"
 """Custom properties of the empty: a number that grows from one to the next, the source, and whether Complete Shape

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import bpy
 
-from ..scene.read import hide, move_to, remove_object
+from ..scene.write import hide, move_to, remove_object
 
 ENTRIES, NUMBER = "shapewright_hypotheses", "shapewright_number"
 """Custom properties of the collection: its objects by their rank, and a number that grows from one collection to the

@@ -15,8 +15,9 @@ import bpy
 import numpy as np
 from mathutils import Matrix
 
-from ..link.client import EngineProblem
-from ..scene import read as scene
+from ..link.problem import EngineProblem
+from ..scene.read import read_scan
+from ..scene.transform import transform_normals, transform_points
 
 CODE, CODE_SHAPE, POSE = "shapewright_code", "shapewright_code_shape", "shapewright_pose"
 """Little-endian float32 as bytes; the code's shape; canonical frame -> the object's own coordinates, row by row."""
@@ -127,7 +128,7 @@ def read(obj: bpy.types.Object, depsgraph: bpy.types.Depsgraph, frame: np.ndarra
         code = code_of(obj)
         pose = similar(np.linalg.inv(frame) @ np.array(obj.matrix_world, np.float64) @ local_pose(obj))
         return named(obj, lambda: {"code": code, "pose": pose})
-    scan = scene.read_scan(obj, depsgraph)
+    scan = read_scan(obj, depsgraph)
     to_sent = np.linalg.inv(frame) @ scan.frame
 
     def arrays() -> dict[str, np.ndarray | None]:
@@ -135,8 +136,8 @@ def read(obj: bpy.types.Object, depsgraph: bpy.types.Depsgraph, frame: np.ndarra
         points, normals = found["points"], found["normals"]
         assert points is not None
         return {
-            "points": scene.transform_points(points, to_sent),
-            "normals": None if normals is None else scene.transform_normals(normals, to_sent),
+            "points": transform_points(points, to_sent),
+            "normals": None if normals is None else transform_normals(normals, to_sent),
             "faces": found["faces"],
         }
 

@@ -66,16 +66,17 @@ def addon(extension_zip: Path) -> SimpleNamespace:
     package = "bl_ext.user_default.shapewright"
     assert package in bpy.context.preferences.addons
     places = {
-        "engine_client": "link.client",
-        "engine_process": "link.engine_process",
-        "session": "session.session",
-        "scene": "scene.read",
-        "preferences": "preferences",
-        "generation": "writers.side_by_side",
-        "sliding": "features.slide.sliding",
-        "codes": "carried.code",
+        "link": ("client", "connections", "engine_command", "job_thread", "mesh_arrays", "multipart", "problem"),
+        "link.connections": ("local",),
+        "scene": ("read", "reference", "viewpoint", "write"),
+        "carried": ("code",),
+        "writers": ("in_place", "side_by_side"),
+        "session": ("blender",),
+        "features.slide": ("driving", "values"),
+        "": ("features", "preferences", "session"),
     }
-    modules = {name: importlib.import_module(f"{package}.{place}") for name, place in places.items()}
+    paths = {name: f"{package}.{room}.{name}".replace("..", ".") for room, names in places.items() for name in names}
+    modules = {name: importlib.import_module(path) for name, path in paths.items()}
     return SimpleNamespace(package=package, **modules)
 
 
@@ -83,12 +84,12 @@ def addon(extension_zip: Path) -> SimpleNamespace:
 def empty_scene(addon: SimpleNamespace) -> Iterator[None]:
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
     yield
-    running = addon.session._session
+    running = addon.blender._session
     if running is not None:
         for job in running.active:
             running.cancel(job)
         running.engine.stop(wait=True)
-        addon.session._session = None
+        addon.blender._session = None
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ def emulated(addon: SimpleNamespace, empty_scene: None, monkeypatch: pytest.Monk
     def start(**behaviour: Any) -> Any:
         monkeypatch.setenv("EMULATED_ENGINE", json.dumps(behaviour))
         running = addon.session.current()
-        running.engine.command = addon.engine_process.EngineCommand(
+        running.engine.command = addon.engine_command.EngineCommand(
             [sys.executable, str(HERE / "emulated_engine.py")], None, "a test"
         )
         return running
@@ -111,5 +112,5 @@ def emulated(addon: SimpleNamespace, empty_scene: None, monkeypatch: pytest.Monk
 def real_engine(addon: SimpleNamespace, empty_scene: None) -> Any:
     """The session, its engine the real one of this checkout."""
     running = addon.session.current()
-    running.engine.command = addon.engine_process.EngineCommand([engine_python(), "-m", "engine"], ROOT, "a test")
+    running.engine.command = addon.engine_command.EngineCommand([engine_python(), "-m", "engine"], ROOT, "a test")
     return running

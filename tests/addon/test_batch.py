@@ -40,7 +40,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 @pytest.fixture
 def run(batch: Any, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Any:
     """run(*options, **behaviour of the emulated engine) -> exit status."""
-    process = batch.blender_session.EngineProcess
+    process = batch.EngineProcess
 
     def emulated(folder: Path, _python: str) -> Any:
         module = sys.modules[process.__module__]
@@ -48,7 +48,7 @@ def run(batch: Any, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch)
             folder, command=module.EngineCommand([sys.executable, str(HERE / "emulated_engine.py")], None, "")
         )
 
-    monkeypatch.setattr(batch.blender_session, "EngineProcess", emulated)
+    monkeypatch.setattr(batch, "EngineProcess", emulated)
 
     def go(*options: str, **behaviour: Any) -> int:
         monkeypatch.setenv("EMULATED_ENGINE", json.dumps(behaviour))

@@ -21,7 +21,7 @@ def serve(addon: SimpleNamespace) -> Iterator[Callable[..., tuple[EmulatedEngine
     def start(**behaviour: Any) -> tuple[EmulatedEngine, Any]:
         engine = EmulatedEngine(Behaviour(**behaviour))
         engines.append(engine)
-        return engine, addon.engine_client.EngineClient(engine.port, engine.token)
+        return engine, addon.client.EngineClient(engine.port, engine.token)
 
     yield start
     for engine in engines:
@@ -39,7 +39,7 @@ def follow(thread: Any, timeout_s: float = 60.0) -> list[Any]:
 
 def run(addon: SimpleNamespace, client: Any, **options: Any) -> list[Any]:
     points = np.array([[0, 0, 0], [1, 2, 3]], np.float32)
-    thread = addon.engine_client.JobThread(client, {"kind": "complete"}, lambda: {"points": points}, **options)
+    thread = addon.job_thread.JobThread(client, {"kind": "complete"}, lambda: {"points": points}, **options)
     thread.start()
     return follow(thread)
 
@@ -80,10 +80,10 @@ def test_every_mesh_of_several_hypotheses_comes_best_first(addon, serve):
 
 def test_another_major_protocol_is_refused_and_both_are_named(addon, serve):
     _, client = serve(protocol="2.3")
-    with pytest.raises(addon.engine_client.EngineProblem) as caught:
+    with pytest.raises(addon.problem.EngineProblem) as caught:
         client.info()
     assert caught.value.code == "protocol_mismatch"
-    assert "2.3" in caught.value.why and addon.engine_client.PROTOCOL_VERSION in caught.value.why
+    assert "2.3" in caught.value.why and addon.problem.PROTOCOL_VERSION in caught.value.why
 
 
 def test_a_newer_minor_protocol_is_accepted(addon, serve):
@@ -93,7 +93,7 @@ def test_a_newer_minor_protocol_is_accepted(addon, serve):
 
 def test_what_is_no_engine_is_told_apart(addon, serve):
     _, client = serve(protocol="")
-    with pytest.raises(addon.engine_client.EngineProblem) as caught:
+    with pytest.raises(addon.problem.EngineProblem) as caught:
         client.info()
     assert caught.value.code == "not_an_engine"
 
@@ -101,7 +101,7 @@ def test_what_is_no_engine_is_told_apart(addon, serve):
 def test_a_wrong_token_is_refused_in_three_parts(addon, serve):
     _, client = serve()
     client.token = "other"
-    with pytest.raises(addon.engine_client.EngineProblem) as caught:
+    with pytest.raises(addon.problem.EngineProblem) as caught:
         client.info()
     assert caught.value.code == "unauthorized"
     assert caught.value.what and caught.value.why and caught.value.remedy
@@ -110,7 +110,7 @@ def test_a_wrong_token_is_refused_in_three_parts(addon, serve):
 def test_nobody_listening_is_a_problem_with_a_remedy(addon, serve):
     engine, client = serve()
     engine.stop()
-    with pytest.raises(addon.engine_client.EngineProblem) as caught:
+    with pytest.raises(addon.problem.EngineProblem) as caught:
         client.info()
     assert caught.value.code == "engine_unreachable" and caught.value.remedy
 
@@ -118,7 +118,7 @@ def test_nobody_listening_is_a_problem_with_a_remedy(addon, serve):
 def test_an_answer_that_takes_too_long_is_given_up(addon, serve):
     _, client = serve(answer_s=3.0)
     client.answer_timeout_s = 0.2
-    with pytest.raises(addon.engine_client.EngineProblem) as caught:
+    with pytest.raises(addon.problem.EngineProblem) as caught:
         client.info()
     assert caught.value.code == "engine_silent"
 
@@ -133,7 +133,7 @@ def test_a_broken_stream_is_resumed_without_loss_or_repetition(addon, serve):
 
 
 def test_a_silent_stream_of_a_long_job_is_no_failure(addon, serve, monkeypatch):
-    monkeypatch.setattr(addon.engine_client, "EVENT_SILENCE_S", 0.1)
+    monkeypatch.setattr(addon.client, "EVENT_SILENCE_S", 0.1)
     engine, client = serve(steps=2, step_s=0.7)
     updates = run(addon, client, give_up_after_s=0.3)
     assert updates[-1].state == "done"
@@ -141,7 +141,7 @@ def test_a_silent_stream_of_a_long_job_is_no_failure(addon, serve, monkeypatch):
 
 
 def test_comments_keep_a_silent_stream_open(addon, serve, monkeypatch):
-    monkeypatch.setattr(addon.engine_client, "EVENT_SILENCE_S", 0.3)
+    monkeypatch.setattr(addon.client, "EVENT_SILENCE_S", 0.3)
     engine, client = serve(steps=2, step_s=0.7, keep_alive_s=0.05)
     assert run(addon, client)[-1].state == "done"
     assert engine.streams_opened == 1
@@ -171,7 +171,7 @@ def test_garbage_is_a_failure_not_a_crash(addon, serve, garbage):
 
 def test_a_job_that_the_engine_forgot_fails(addon, serve):
     engine, client = serve(drop_stream_every=1, step_s=0.1)
-    thread = addon.engine_client.JobThread(client, {"kind": "selftest"}, None)
+    thread = addon.job_thread.JobThread(client, {"kind": "selftest"}, None)
     thread.start()
     while not engine.streams_opened:
         time.sleep(0.01)
@@ -181,7 +181,7 @@ def test_a_job_that_the_engine_forgot_fails(addon, serve):
 
 def test_cancelling_ends_the_job(addon, serve):
     engine, client = serve(hang_at=1)
-    thread = addon.engine_client.JobThread(client, {"kind": "selftest"}, None)
+    thread = addon.job_thread.JobThread(client, {"kind": "selftest"}, None)
     thread.start()
     while not any(event["type"] == "progress" for job in engine.jobs.values() for event in job.events):
         time.sleep(0.01)
@@ -191,7 +191,7 @@ def test_cancelling_ends_the_job(addon, serve):
 
 def test_cancelling_before_the_job_has_arrived_still_reaches_it(addon, serve):
     _, client = serve(answer_s=0.2, steps=500)
-    thread = addon.engine_client.JobThread(client, {"kind": "selftest"}, None)
+    thread = addon.job_thread.JobThread(client, {"kind": "selftest"}, None)
     thread.start()
     thread.cancel()
     assert follow(thread)[-1].state == "cancelled"
@@ -200,7 +200,7 @@ def test_cancelling_before_the_job_has_arrived_still_reaches_it(addon, serve):
 def test_closing_ends_the_threads_of_a_job_that_hangs(addon, serve):
     engine, client = serve(hang_at=1)
     before = threading.active_count()
-    thread = addon.engine_client.JobThread(client, {"kind": "selftest"}, None)
+    thread = addon.job_thread.JobThread(client, {"kind": "selftest"}, None)
     thread.start()
     while not engine.streams_opened:
         time.sleep(0.01)
@@ -215,7 +215,7 @@ def test_closing_ends_the_threads_of_a_job_that_hangs(addon, serve):
 
 def test_a_slow_reader_fetches_only_the_newest_preview(addon, serve):
     engine, client = serve(steps=60, step_s=0.005, preview_at=tuple(range(60)), mesh_s=0.1)
-    thread = addon.engine_client.JobThread(client, {"kind": "selftest"}, None)
+    thread = addon.job_thread.JobThread(client, {"kind": "selftest"}, None)
     thread.start()
     follow(thread)
     fetched = [int(path.rsplit("/", 1)[1]) for _, path in engine.log if "/meshes/" in path]
@@ -231,7 +231,7 @@ def test_previews_can_be_declined(addon, serve):
 
 
 def test_a_preview_too_large_to_be_set_in_a_tick_is_not_fetched(addon, serve, monkeypatch):
-    monkeypatch.setattr(addon.engine_client, "MAX_PREVIEW_FACES", 11)
+    monkeypatch.setattr(addon.job_thread, "MAX_PREVIEW_FACES", 11)
     engine, client = serve()  # its meshes have 12 faces
     assert run(addon, client)[-1].state == "done"
     assert [path for _, path in engine.log if "/meshes/" in path] == ["/v1/jobs/job1/meshes/100"]
@@ -266,15 +266,15 @@ VERTICES = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
     ],
 )
 def test_a_damaged_mesh_is_refused(addon, data):
-    with pytest.raises(addon.engine_client.EngineProblem) as caught:
-        addon.engine_client.decode_mesh(data)
+    with pytest.raises(addon.problem.EngineProblem) as caught:
+        addon.mesh_arrays.decode_mesh(data)
     assert caught.value.code == "bad_answer"
 
 
 def test_edges_are_each_once_and_lead_from_corner_to_corner(addon):
     rng = np.random.default_rng(3)
     faces = np.array([rng.permutation(40)[:3] for _ in range(300)], np.int32)
-    mesh = addon.engine_client.MeshArrays.of(rng.normal(size=(40, 3)), faces)
+    mesh = addon.mesh_arrays.MeshArrays.of(rng.normal(size=(40, 3)), faces)
     assert len(np.unique(np.sort(mesh.edges, axis=1), axis=0)) == len(mesh.edges)
     corners, following = mesh.faces.reshape(-1), np.roll(mesh.faces, -1, axis=1).reshape(-1)
     found = np.sort(mesh.edges[mesh.corner_edges], axis=1)
@@ -283,5 +283,5 @@ def test_edges_are_each_once_and_lead_from_corner_to_corner(addon):
 
 def test_degenerate_and_repeated_triangles_are_left_out(addon):
     faces = np.array([[0, 1, 2], [2, 0, 1], [3, 3, 4], [1, 0, 2], [4, 5, 6]], np.int32)
-    mesh = addon.engine_client.MeshArrays.of(VERTICES, faces)
+    mesh = addon.mesh_arrays.MeshArrays.of(VERTICES, faces)
     assert mesh.faces.tolist() == [[0, 1, 2], [4, 5, 6]]

@@ -27,8 +27,8 @@ def make(addon: SimpleNamespace, tmp_path: Path):
     made = []
 
     def start(*argv: str, **options: Any) -> Any:
-        command = addon.engine_process.EngineCommand(list(argv), ROOT, "a test")
-        engine = addon.engine_process.EngineProcess(tmp_path / "an engine's folder ščž 形", command=command, **options)
+        command = addon.engine_command.EngineCommand(list(argv), ROOT, "a test")
+        engine = addon.local.EngineProcess(tmp_path / "an engine's folder ščž 形", command=command, **options)
         made.append(engine)
         return engine
 
@@ -139,26 +139,26 @@ def fake_environment(folder: Path) -> Path:
 
 def test_the_preference_comes_before_the_variable(addon, tmp_path):
     mine, other = fake_environment(tmp_path / "mine"), fake_environment(tmp_path / "other")
-    environment = {addon.engine_process.PYTHON_VARIABLE: str(other), "PATH": ""}
-    assert addon.engine_process.find_engine(str(mine), environment).argv == [str(mine), "-m", "engine"]
-    assert addon.engine_process.find_engine("", environment).argv == [str(other), "-m", "engine"]
+    environment = {addon.engine_command.PYTHON_VARIABLE: str(other), "PATH": ""}
+    assert addon.engine_command.find_engine(str(mine), environment).argv == [str(mine), "-m", "engine"]
+    assert addon.engine_command.find_engine("", environment).argv == [str(other), "-m", "engine"]
 
 
 def test_a_virtual_environments_folder_will_do(addon, tmp_path):
     python = fake_environment(tmp_path / "with blank")
-    assert addon.engine_process.find_engine(str(tmp_path / "with blank"), {"PATH": ""}).argv[0] == str(python)
+    assert addon.engine_command.find_engine(str(tmp_path / "with blank"), {"PATH": ""}).argv[0] == str(python)
 
 
 def test_a_path_that_does_not_exist_is_an_error_not_skipped(addon, tmp_path):
-    environment = {addon.engine_process.PYTHON_VARIABLE: str(tmp_path / "gone"), "PATH": os.environ["PATH"]}
-    with pytest.raises(addon.engine_client.EngineProblem) as caught:
-        addon.engine_process.find_engine("", environment)
+    environment = {addon.engine_command.PYTHON_VARIABLE: str(tmp_path / "gone"), "PATH": os.environ["PATH"]}
+    with pytest.raises(addon.problem.EngineProblem) as caught:
+        addon.engine_command.find_engine("", environment)
     assert str(tmp_path / "gone") in caught.value.why
 
 
 def test_without_any_engine_it_says_how_to_install_one(addon):
-    with pytest.raises(addon.engine_client.EngineProblem) as caught:
-        addon.engine_process.find_engine("", {"PATH": ""})
+    with pytest.raises(addon.problem.EngineProblem) as caught:
+        addon.engine_command.find_engine("", {"PATH": ""})
     assert caught.value.code == "engine_not_found" and "pip install" in caught.value.remedy
 
 
@@ -166,7 +166,7 @@ def test_an_environment_inside_a_checkout_runs_from_it(addon, tmp_path):
     python = fake_environment(tmp_path / ".venv")
     (tmp_path / "engine" / "server").mkdir(parents=True)
     (tmp_path / "engine" / "__main__.py").write_text("")
-    assert addon.engine_process.find_engine(str(python), {"PATH": ""}).cwd == tmp_path
+    assert addon.engine_command.find_engine(str(python), {"PATH": ""}).cwd == tmp_path
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a command of POSIX")
@@ -174,5 +174,5 @@ def test_an_installed_command_is_found_on_the_path(addon, tmp_path):
     command = tmp_path / "shapewright"
     command.write_text("#!/bin/sh\n")
     command.chmod(0o755)
-    found = addon.engine_process.find_engine("", {"PATH": str(tmp_path)})
+    found = addon.engine_command.find_engine("", {"PATH": str(tmp_path)})
     assert found.argv == [str(command)] and found.cwd is None

@@ -52,7 +52,7 @@ def test_the_versions_of_extension_and_engine_agree():
 def test_the_addon_and_the_engine_speak_one_protocol(addon):
     tree = ast.parse((ROOT / "engine" / "__init__.py").read_text("utf-8"))
     values = {node.targets[0].id: node.value.value for node in tree.body if isinstance(node, ast.Assign)}
-    assert values["PROTOCOL_VERSION"] == addon.engine_client.PROTOCOL_VERSION
+    assert values["PROTOCOL_VERSION"] == addon.problem.PROTOCOL_VERSION
 
 
 BLENDERS = {"bpy", "bmesh", "mathutils", "gpu", "gpu_extras", "bpy_extras", "blf", "bl_math", "idprop", "imbuf", "aud"}
@@ -71,9 +71,18 @@ def test_it_imports_only_blender_numpy_and_the_standard_library(path):
             assert top in BLENDERS | {"numpy"} | set(sys.stdlib_module_names), f"{path.name} imports {name}"
 
 
-@pytest.mark.parametrize("name", ["link/client.py", "link/engine_process.py"])
-def test_client_and_process_do_without_blender(name):
-    assert "bpy" not in (ROOT / "addon" / name).read_text("utf-8").replace("no bpy", "")
+LINK = sorted(path.relative_to(ROOT / "addon") for path in (ROOT / "addon" / "link").rglob("*.py"))
+
+
+@pytest.mark.parametrize("name", LINK, ids=str)
+def test_the_engines_side_does_without_blender(name):
+    imported = set()
+    for node in ast.walk(ast.parse((ROOT / "addon" / name).read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add((node.module or "").split(".")[0])
+    assert not imported & BLENDERS
 
 
 # ------------------------------------------------------------------------------------------------------ the operators
@@ -186,7 +195,7 @@ def test_an_engine_that_cannot_start_is_reported(addon, empty_scene, tmp_path):
 def test_cancel_takes_the_job_named_and_dismisses_it_when_it_is_over(addon, emulated):
     running = emulated(hang_at=0)
     obj = add_points(BOX)
-    scan = addon.scene.read_scan(obj, bpy.context.evaluated_depsgraph_get())
+    scan = addon.read.read_scan(obj, bpy.context.evaluated_depsgraph_get())
     jobs = [running.submit(addon.session.Job(name, {"kind": "complete"}, scan)) for name in ("A", "B")]
     bpy.ops.shapewright.cancel_job(job_id=jobs[1].id)
     step_until(running, lambda: jobs[1].finished)
@@ -280,7 +289,7 @@ def test_the_panel_offers_its_operator_and_explains_itself(addon, emulated):
 def test_the_panel_shows_every_job_with_bar_time_left_and_cancel(addon, emulated):
     running = emulated(steps=100, step_s=0.1, preview_at=[])
     obj = add_points(BOX)
-    scan = addon.scene.read_scan(obj, bpy.context.evaluated_depsgraph_get())
+    scan = addon.read.read_scan(obj, bpy.context.evaluated_depsgraph_get())
     jobs = [running.submit(addon.session.Job(name, {"kind": "complete"}, scan)) for name in ("First", "Second")]
     step_until(running, lambda: jobs[0].fraction > 0 and jobs[1].state == "queued")
     layout = draw(bpy.types.SHAPEWRIGHT_PT_complete)
@@ -307,7 +316,7 @@ def test_the_panel_shows_a_failure_whole_in_three_parts(addon, emulated):
 def test_the_preferences_offer_start_stop_test_and_the_log(addon, emulated):
     running = emulated()
     preferences = bpy.context.preferences.addons[addon.package].preferences
-    chosen = {name: getattr(preferences, name) for name in ("engine_python", "device")}
+    chosen = {name: getattr(preferences, name) for name in ("engine_python", "device", "connection")}
     layout = draw(addon.preferences.ShapewrightPreferences, chosen)
     offered = operators_of(layout)
     for name in ("engine_start", "engine_stop", "engine_test"):
@@ -323,7 +332,7 @@ def test_the_preferences_offer_start_stop_test_and_the_log(addon, emulated):
 def test_drawing_never_waits_for_the_engine(addon, emulated, monkeypatch):
     running = emulated(start_s=5.0, answer_s=5.0)
     running.engine.start()
-    monkeypatch.setattr(addon.engine_client.EngineClient, "_connect", lambda *_: pytest.fail("a draw asked the engine"))
+    monkeypatch.setattr(addon.client.EngineClient, "_connect", lambda *_: pytest.fail("a draw asked the engine"))
     draw(bpy.types.SHAPEWRIGHT_PT_complete)
 
 

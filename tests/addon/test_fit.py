@@ -20,7 +20,7 @@ FIELD = {"method": "auto", "field_id": "field7"}
 
 @pytest.fixture
 def fits(addon: Any) -> Any:
-    return importlib.import_module(f"{addon.package}.features.fit.writer")
+    return importlib.import_module(f"{addon.package}.features.fit.clouds")
 
 
 def cube(name: str = "Cube", location: tuple[float, ...] = (0, 0, 0)) -> Any:
@@ -125,7 +125,7 @@ def test_a_point_cloud_object_is_read(fits, empty_scene):
 
 def test_an_object_without_points_is_named(addon, fits, empty_scene):
     full, empty = add_points(BOX), add_object(bpy.data.meshes.new("Empty"), "Empty")
-    with pytest.raises(addon.engine_client.EngineProblem, match="'Empty'"):
+    with pytest.raises(addon.problem.EngineProblem, match="'Empty'"):
         read(fits, full, empty)
 
 
@@ -331,7 +331,7 @@ def test_previews_of_a_fit_are_shown_and_become_the_result(addon, fits, emulated
     running = emulated(steps=30, step_s=0.03, preview_at=list(range(30)))
     obj = add_points(BOX)
     scan = fits.read_clouds([obj], bpy.context.evaluated_depsgraph_get())
-    writer = fits.FitWriter(scan, [obj])
+    writer = importlib.import_module(f"{addon.package}.features.fit.writer").FitWriter(scan, [obj])
     job = running.submit(addon.session.Job("Fit", {"kind": "fit", "resolution": 64, "seed": 0}, scan, writer=writer))
     step_until(running, lambda: job.previews_shown >= 2)
     uid = writer.preview.find(bpy.data.objects).session_uid

@@ -85,7 +85,7 @@ def test_shapes_appear_one_after_another(addon, emulated):
     operator = addon.session.Job(
         "Generate",
         {"kind": "generate", "count": 6, "class_name": ""},
-        writer=addon.generation.SetWriter("Set", "Shape", np.eye(4), addon.generation.grid(6, 1.0)),
+        writer=addon.side_by_side.SetWriter("Set", "Shape", np.eye(4), addon.side_by_side.grid(6, 1.0)),
     )
     job = running.submit(operator)
     seen = set()
@@ -104,7 +104,7 @@ def test_one_undo_takes_all_of_them_away(chairs):
 
 def test_cancelling_in_the_middle_leaves_nothing(addon, emulated):
     running = emulated(step_s=0.1)
-    writer = addon.generation.SetWriter("Set", "Shape", np.eye(4), addon.generation.grid(50, 1.0))
+    writer = addon.side_by_side.SetWriter("Set", "Shape", np.eye(4), addon.side_by_side.grid(50, 1.0))
     job = running.submit(addon.session.Job("Generate", {"kind": "generate", "count": 50}, writer=writer))
     step_until(running, lambda: len(job.results) >= 2)
     running.cancel(job)
@@ -119,7 +119,7 @@ def test_an_undo_in_the_middle_loses_no_shape(addon, emulated):
     bpy.ops.ed.undo_push(message="One")
     obj.location.x = 5
     bpy.ops.ed.undo_push(message="Two")
-    writer = addon.generation.SetWriter("Set", "Shape", np.eye(4), addon.generation.grid(6, 1.0))
+    writer = addon.side_by_side.SetWriter("Set", "Shape", np.eye(4), addon.side_by_side.grid(6, 1.0))
     job = running.submit(addon.session.Job("Generate", {"kind": "generate", "count": 6}, writer=writer))
     step_until(running, lambda: len(job.results) >= 3)
     bpy.ops.ed.undo()
@@ -227,9 +227,9 @@ def test_nothing_to_keep_is_said(emulated):
 
 
 def test_a_missing_prior_is_named(addon, chairs):
-    problem = addon.engine_client.EngineProblem("prior_missing", "What.", "Why.", "Remedy.")
-    shape = addon.codes.read(chairs[0], bpy.context.evaluated_depsgraph_get(), np.eye(4))
-    named = addon.codes.missing_prior(problem, [shape])
+    problem = addon.problem.EngineProblem("prior_missing", "What.", "Why.", "Remedy.")
+    shape = addon.code.read(chairs[0], bpy.context.evaluated_depsgraph_get(), np.eye(4))
+    named = addon.code.missing_prior(problem, [shape])
     assert "household" in named.why and "cafe" in named.why and "Chair 1" in named.what
 
 
@@ -324,7 +324,7 @@ def test_sliders_leave_shape_keys_alone(addon, chairs):
     assert bpy.ops.shapewright.show_sliders() == {"FINISHED"}
     obj.shapewright_sliders["Height"].value = 2.5
     settle(addon)
-    assert addon.session.current().sliders.problem.code == "shape_keys"
+    assert addon.driving.sliders().problem.code == "shape_keys"
     assert len(obj.data.shape_keys.key_blocks) == 3
 
 
@@ -371,13 +371,13 @@ def test_a_moved_slider_moves_the_mesh_in_place(addon, driven):
 def test_dragging_asks_for_the_newest_values_only_and_ends_fine(addon, emulated, chairs, monkeypatch):
     bpy.ops.shapewright.show_sliders()
     asked: list[tuple[tuple[float, ...], int]] = []
-    ask = addon.sliding._ask
+    ask = addon.driving._ask
 
     def noted(client: Any, question: Any, request: Any, arrays: Any) -> None:
         asked.append((question.values, question.resolution))
         ask(client, question, request, arrays)
 
-    monkeypatch.setattr(addon.sliding, "_ask", noted)
+    monkeypatch.setattr(addon.driving, "_ask", noted)
     running, obj = addon.session.current(), chairs[0]
     for number in range(60):
         obj.shapewright_sliders["Height"].value = 0.5 + 0.05 * number
@@ -425,7 +425,7 @@ def test_one_undo_takes_a_slide_back_and_redo_makes_it_fine_again(addon, driven)
     bpy.ops.ed.undo_push(message="Before")
     for value in (2.5, 4.5):
         bpy.data.objects["Chair 1"].shapewright_sliders["Height"].value = value
-        step_until(running, lambda: addon.sliding.UNFINISHED in bpy.data.objects["Chair 1"])
+        step_until(running, lambda: addon.values.UNFINISHED in bpy.data.objects["Chair 1"])
         bpy.ops.ed.undo_push(message="Value")
         settle(addon)
     seen = [round(height(bpy.data.objects["Chair 1"]), 3)]
@@ -433,7 +433,7 @@ def test_one_undo_takes_a_slide_back_and_redo_makes_it_fine_again(addon, driven)
         getattr(bpy.ops.ed, step)()
         settle(addon)
         obj = bpy.data.objects["Chair 1"]
-        assert addon.sliding.UNFINISHED not in obj
+        assert addon.values.UNFINISHED not in obj
         seen.append(round(height(obj), 3))
     assert seen == [1.4, 1.2, 1.0, 1.2, 1.4]
 
@@ -466,15 +466,15 @@ def test_a_code_is_copied_to_another_object_which_keeps_its_place_and_size(addon
 
 
 def test_what_goes_wrong_while_sliding_is_shown(addon, driven, monkeypatch):
-    problem = addon.engine_client.EngineProblem("prior_missing", "What.", "Why.", "Remedy.")
+    problem = addon.problem.EngineProblem("prior_missing", "What.", "Why.", "Remedy.")
 
     def fail(*_: Any) -> None:
         raise problem
 
-    monkeypatch.setattr(addon.engine_client.EngineClient, "slide", fail)
+    monkeypatch.setattr(addon.client.EngineClient, "slide", fail)
     driven.shapewright_sliders["Height"].value = 1.0
     settle(addon)
-    shown = addon.session.current().sliders.problem
+    shown = addon.driving.sliders().problem
     assert shown is not None and "household" in shown.why
     assert "household" in " ".join(draw(bpy.types.SHAPEWRIGHT_PT_sliders).said)
 
@@ -483,7 +483,7 @@ def test_a_shape_changed_by_hand_is_not_overwritten_by_its_sliders(addon, driven
     driven.data.vertices[0].co.x += 0.2
     driven.shapewright_sliders["Height"].value = 2.5
     settle(addon)
-    assert addon.session.current().sliders.problem.code == "shape_edited"
+    assert addon.driving.sliders().problem.code == "shape_edited"
     assert height(driven) == pytest.approx(1)
 
 
@@ -492,10 +492,10 @@ def test_an_engine_stopped_while_sliding_ends_it_with_its_reason(addon, driven):
     driven.shapewright_sliders["Height"].value = 2.0
     running.engine.stop(wait=True)
     settle(addon)
-    assert running.sliders.problem.code == "engine_stopped"
+    assert addon.driving.sliders().problem.code == "engine_stopped"
     driven.shapewright_sliders["Height"].value = 2.5
     settle(addon)
-    assert running.sliders.problem is None and height(driven) == pytest.approx(1.2, rel=1e-4)
+    assert addon.driving.sliders().problem is None and height(driven) == pytest.approx(1.2, rel=1e-4)
 
 
 def test_an_object_deleted_while_it_slides_does_not_matter(addon, driven):

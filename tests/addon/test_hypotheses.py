@@ -143,7 +143,7 @@ def test_of_two_runs_the_newer_is_browsed_from_the_scan(three):
 def test_cancelling_takes_the_collection_back(addon, emulated):
     running = emulated(meshes=200, steps=2)
     obj = add_points(BOX, "Chair")
-    scan = addon.scene.read_scan(obj, bpy.context.evaluated_depsgraph_get())
+    scan = addon.read.read_scan(obj, bpy.context.evaluated_depsgraph_get())
     job = running.submit(addon.session.Job("Complete Chair", {"kind": "complete"}, scan))
     while not job.results:
         running.step()

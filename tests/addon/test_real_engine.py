@@ -52,7 +52,7 @@ def test_previews_and_result_come_as_sound_meshes(addon, real_engine):
     obj = add_points([(0, 0, 0), (1, 1, 1)])
     obj.location = (3, 4, 5)
     bpy.context.view_layer.update()
-    scan = addon.scene.read_scan(obj, bpy.context.evaluated_depsgraph_get())
+    scan = addon.read.read_scan(obj, bpy.context.evaluated_depsgraph_get())
     scan.arrays = None
     request = {"kind": "selftest", "resolution": 128, "device": "cpu"}
     job = real_engine.wait(real_engine.submit(addon.session.Job("Self-test", request, scan)), PATIENCE_S)
@@ -190,7 +190,7 @@ def test_one_seed_gives_the_same_shapes_while_polled_while_waited_for_and_from_t
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
 
     # As in a window: the operator returns at once, and a timer calls step().
-    writer = addon.generation.SetWriter("Set", "Shape", np.eye(4), addon.generation.grid(3, 1.0))
+    writer = addon.side_by_side.SetWriter("Set", "Shape", np.eye(4), addon.side_by_side.grid(3, 1.0))
     request = {"kind": "generate", "temperature": 0.9, **asked}
     job = generative.submit(addon.session.Job("Generate", request, writer=writer))
     step_until(generative, lambda: job.finished, PATIENCE_S)

@@ -91,7 +91,7 @@ def test_a_prior_is_trained_exported_removed_and_imported_again(addon, engine, t
     ) == {"FINISHED"}
     job = engine.jobs[-1]
     assert set(job.report["classes"]) == {"Flat_boxes", "Tall_boxes"} and job.previews_shown >= 1
-    assert not [obj for obj in bpy.data.objects if addon.scene.PREVIEW_PROPERTY in obj]
+    assert not [obj for obj in bpy.data.objects if addon.reference.PREVIEW_PROPERTY in obj]
     listed = next(prior for prior in engine.engine.info["priors"] if prior["name"] == "boxes")
     assert listed["about"]["training"]["steps"] == 4 and listed["about"]["quality"]
     bpy.context.scene.shapewright.prior = "boxes"

@@ -16,7 +16,7 @@ RNG = np.random.default_rng(5)
 
 
 def read(addon, obj, **options):
-    return addon.scene.read_scan(obj, bpy.context.evaluated_depsgraph_get(), **options)
+    return addon.read.read_scan(obj, bpy.context.evaluated_depsgraph_get(), **options)
 
 
 def to_world(scan, points):
@@ -123,7 +123,7 @@ def test_a_point_cloud_object_is_read(addon):
     obj.scale, obj.location = (1, 2, 3), (4, 5, 6)
     bpy.ops.object.convert(target="POINTCLOUD")
     obj = bpy.context.object
-    assert obj.type == "POINTCLOUD" and not addon.scene.why_unreadable(obj)
+    assert obj.type == "POINTCLOUD" and not addon.read.why_unreadable(obj)
     scan = read(addon, obj)
     assert scan.point_count == 40
     np.testing.assert_allclose(to_world(scan, scan.arrays()["points"]), expected_world(obj, local), atol=1e-5)
@@ -149,7 +149,7 @@ def test_a_point_cloud_made_by_geometry_nodes_is_read(addon):
 
 def test_an_object_without_points_is_refused_with_a_remedy(addon):
     obj = add_object(bpy.data.meshes.new("Empty"), "Empty")
-    with pytest.raises(addon.engine_client.EngineProblem) as caught:
+    with pytest.raises(addon.problem.EngineProblem) as caught:
         read(addon, obj)
     assert caught.value.code == "source_empty" and caught.value.remedy
 
@@ -170,12 +170,12 @@ def sphere(addon, count=24):
     faces = np.concatenate(
         [np.stack([here, here + count, right], -1), np.stack([right, here + count, right + count], -1)]
     )
-    return addon.engine_client.MeshArrays.of(points, faces.reshape(-1, 3))
+    return addon.mesh_arrays.MeshArrays.of(points, faces.reshape(-1, 3))
 
 
 def test_a_mesh_set_from_arrays_is_valid_smooth_and_what_was_sent(addon):
     arrays = sphere(addon)
-    mesh = addon.scene.build_mesh("Test", arrays)
+    mesh = addon.write.build_mesh("Test", arrays)
     assert not mesh.validate(verbose=True), "Blender had to correct it"
     assert len(mesh.edges) == len(arrays.edges)
     assert all(polygon.use_smooth for polygon in mesh.polygons)
@@ -187,7 +187,7 @@ def test_a_mesh_set_from_arrays_is_valid_smooth_and_what_was_sent(addon):
 
 def test_blender_finds_the_same_edges_itself(addon):
     arrays = sphere(addon)
-    ours = addon.scene.build_mesh("Ours", arrays)
+    ours = addon.write.build_mesh("Ours", arrays)
     theirs = bpy.data.meshes.new("Theirs")
     theirs.from_pydata(arrays.vertices.tolist(), [], arrays.faces.tolist())
     assert {tuple(sorted(e.vertices)) for e in ours.edges} == {tuple(sorted(e.vertices)) for e in theirs.edges}
@@ -199,7 +199,7 @@ def test_a_frame_survives_in_object_and_vertices_together(addon, shear):
     frame = Matrix.Translation((5, 6, 7)) @ turned @ Matrix.Diagonal((1, 2, 3, 1))
     if shear:
         frame = Matrix.Diagonal((1, 4, 1, 1)) @ frame
-    matrix, baked = addon.scene.placement(np.array(frame, np.float64))
+    matrix, baked = addon.write.placement(np.array(frame, np.float64))
     assert (baked is not None) == shear
     together = np.array(matrix, np.float64) @ (np.eye(4) if baked is None else baked)
     np.testing.assert_allclose(together, np.array(frame), atol=1e-5)
@@ -207,7 +207,7 @@ def test_a_frame_survives_in_object_and_vertices_together(addon, shear):
 
 def test_a_reference_survives_renaming_and_does_not_survive_deletion(addon):
     first, second = add_points([(0, 0, 0)], "A"), add_points([(0, 0, 0)], "B")
-    reference = addon.scene.Reference.of(first)
+    reference = addon.reference.Reference.of(first)
     first.name, second.name = "C", "A"
     assert reference.find(bpy.data.objects) == first
     bpy.data.objects.remove(first)
@@ -215,9 +215,9 @@ def test_a_reference_survives_renaming_and_does_not_survive_deletion(addon):
 
 
 def test_what_cannot_be_completed_says_why(addon):
-    assert addon.scene.why_unreadable(None)
+    assert addon.read.why_unreadable(None)
     lamp = add_object(bpy.data.lights.new("Lamp", "POINT"), "Lamp")
-    assert "Lamp" in addon.scene.why_unreadable(lamp)
+    assert "Lamp" in addon.read.why_unreadable(lamp)
     points = add_points([(0, 0, 0)])
     activate(points)
-    assert addon.scene.why_unreadable(points) == ""
+    assert addon.read.why_unreadable(points) == ""

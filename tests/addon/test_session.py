@@ -19,7 +19,7 @@ BOX = np.array([[0, 0, 0], [1, 2, 3], [0.5, 1, 1]], np.float64)
 
 def start(addon: Any, running: Any, obj: Any, **request: Any) -> Any:
     align = request.get("align", "scale")
-    scan = addon.scene.read_scan(obj, bpy.context.evaluated_depsgraph_get(), align)
+    scan = addon.read.read_scan(obj, bpy.context.evaluated_depsgraph_get(), align)
     asked = {"kind": "complete", "prior": "household", "seed": 7, "align": align, **request}
     return running.submit(addon.session.Job(f"Complete {obj.name}", asked, scan))
 
@@ -59,7 +59,7 @@ def test_a_whole_job(addon, emulated):
     np.testing.assert_allclose(low, source_points.min(0), atol=1e-5)
     np.testing.assert_allclose(high, source_points.max(0), atol=1e-5)
     assert all(polygon.use_smooth for polygon in result.data.polygons)
-    assert not result.hide_select and addon.scene.PREVIEW_PROPERTY not in result
+    assert not result.hide_select and addon.reference.PREVIEW_PROPERTY not in result
     assert census()["objects"] == {"Chair", "Chair Complete"} and len(bpy.data.meshes) == 2
 
 
@@ -208,13 +208,13 @@ def test_waiting_has_a_limit(addon, emulated):
 
 def test_the_main_thread_never_talks_to_the_engine(addon, emulated, monkeypatch):
     talked: set[str] = set()
-    connect = addon.engine_client.EngineClient._connect
+    connect = addon.client.EngineClient._connect
 
     def noted(client: Any, timeout_s: float) -> Any:
         talked.add(threading.current_thread().name)
         return connect(client, timeout_s)
 
-    monkeypatch.setattr(addon.engine_client.EngineClient, "_connect", noted)
+    monkeypatch.setattr(addon.client.EngineClient, "_connect", noted)
     running = emulated(answer_s=0.1, mesh_s=0.1, steps=20, step_s=0.05)
     obj = add_points(BOX)
     assert running.wait(start(addon, running, obj), 30).state == "done"
@@ -296,7 +296,7 @@ def test_undo_and_redo_during_a_job_leave_one_preview_and_none_at_the_end(addon,
     bpy.ops.ed.redo()
     shown = job.previews_shown
     step_until(running, lambda: job.previews_shown > shown)
-    assert sum(addon.scene.PREVIEW_PROPERTY in o for o in bpy.data.objects) == 1
+    assert sum(addon.reference.PREVIEW_PROPERTY in o for o in bpy.data.objects) == 1
     running.wait(job, 60)
     assert set(bpy.data.objects.keys()) == {"Scan", "Scan Complete"}
 
@@ -366,7 +366,7 @@ def test_a_file_saved_during_a_job_holds_no_preview(addon, emulated, tmp_path):
 
 def test_previews_left_in_a_file_go_when_it_is_opened(addon, empty_scene, tmp_path):
     obj = add_points(BOX, "Leftover")
-    obj[addon.scene.PREVIEW_PROPERTY] = "a job of another day"
+    obj[addon.reference.PREVIEW_PROPERTY] = "a job of another day"
     path = tmp_path / "crash.blend"
     bpy.ops.wm.save_as_mainfile(filepath=str(path), copy=True)
     bpy.ops.wm.open_mainfile(filepath=str(path))
@@ -389,7 +389,7 @@ def test_disabling_the_addon_leaves_nothing_running(addon, emulated):
         for name in ("undo_post", "redo_post", "load_pre", "load_post", "save_pre"):
             handlers = getattr(bpy.app.handlers, name)
             assert not [h for h in handlers if getattr(h, "__module__", "").startswith(addon.package)]
-        assert not bpy.app.timers.is_registered(addon.session._tick)
+        assert not bpy.app.timers.is_registered(addon.blender._tick)
         assert not hasattr(bpy.types.Scene, "shapewright")
         assert "shapewright_ot_complete_shape" not in {c.__name__.lower() for c in bpy.types.Operator.__subclasses__()
                                                        if getattr(c, "is_registered", False)}  # fmt: skip
@@ -416,11 +416,11 @@ def test_a_large_result_is_set_within_the_budget_of_a_tick(addon, empty_scene):
     """Not against the clock: against Blender's own way in the same run, which takes ten times as long and more."""
     rng = np.random.default_rng(0)
     faces = rng.integers(0, 60_000, (120_000, 3)).astype(np.int32)
-    arrays = addon.engine_client.MeshArrays.of(rng.normal(size=(60_000, 3)), faces)
+    arrays = addon.mesh_arrays.MeshArrays.of(rng.normal(size=(60_000, 3)), faces)
     took = []
     for _ in range(3):  # the best of three: another program may have had the processor
         began = time.perf_counter()
-        ours = addon.scene.build_mesh("Ours", arrays)
+        ours = addon.write.build_mesh("Ours", arrays)
         took.append(time.perf_counter() - began)
     began = time.perf_counter()
     theirs = bpy.data.meshes.new("Theirs")

@@ -21,8 +21,13 @@ def library(addon: Any) -> Any:
 
 
 @pytest.fixture
+def training(addon: Any) -> Any:
+    return importlib.import_module(f"{addon.package}.features.train.writer")
+
+
+@pytest.fixture
 def priors(addon: Any) -> Any:
-    return importlib.import_module(f"{addon.package}.features.priors.priors")
+    return importlib.import_module(f"{addon.package}.features.priors.card")
 
 
 def collection(name: str, *objects: Any, under: Any = None) -> Any:
@@ -96,7 +101,7 @@ def test_modifiers_count_loose_vertices_do_not_and_mirrored_faces_look_outward(l
 
 def test_a_collection_without_meshes_is_refused(addon, library, empty_scene):
     collection("Points", add_points(np.eye(3)))
-    with pytest.raises(addon.engine_client.EngineProblem, match="no mesh with faces"):
+    with pytest.raises(addon.problem.EngineProblem, match="no mesh with faces"):
         read(library, bpy.data.collections["Points"])
 
 
@@ -107,8 +112,8 @@ def test_what_is_sent_is_what_the_engine_takes(library, shelf):
     from engine.jobs.wire import checked_arrays, decode_arrays, parse_request
 
     shapes, arrays = read(library, shelf)
-    client = importlib.import_module("bl_ext.user_default.shapewright.link.client")
-    received = checked_arrays("train", decode_arrays(client.encode_arrays(arrays)))
+    mesh_arrays = importlib.import_module("bl_ext.user_default.shapewright.link.mesh_arrays")
+    received = checked_arrays("train", decode_arrays(mesh_arrays.encode_arrays(arrays)))
     found = _shapes(parse_request({"kind": "train", "name": "x", "shapes": shapes.rows}), received)
     assert [(shape.class_name, shape.name) for shape in found][:2] == [("Lamps", "Lamp 1"), ("Lamps", "Lamp 2")]
     assert all(len(shape.mesh.vertices) == 8 and shape.mesh.faces.max() == 7 for shape in found)
@@ -117,10 +122,10 @@ def test_what_is_sent_is_what_the_engine_takes(library, shelf):
 # ---------------------------------------------------------------------------------------------------------- the job
 
 
-def test_a_training_shows_previews_beside_its_shapes_and_leaves_nothing(addon, library, shelf, emulated):
+def test_a_training_shows_previews_beside_its_shapes_and_leaves_nothing(addon, training, shelf, emulated):
     running = emulated(steps=30, step_s=0.03, preview_at=list(range(30)))
     before = census()
-    writer = library.TrainingWriter("new", *library.beside(shelf))
+    writer = training.TrainingWriter("new", *training.beside(shelf))
     request = {"kind": "train", "name": "new"}
     job = running.submit(addon.session.Job("Train new", request, undo=False, writer=writer))
     step_until(running, lambda: job.previews_shown >= 1)
@@ -132,9 +137,9 @@ def test_a_training_shows_previews_beside_its_shapes_and_leaves_nothing(addon, l
     assert job.state == "cancelled" and census() == before
 
 
-def test_another_file_does_not_end_a_training(addon, library, empty_scene, emulated):
+def test_another_file_does_not_end_a_training(addon, training, empty_scene, emulated):
     running = emulated(steps=40, step_s=0.03, preview_at=list(range(40)))
-    writer = library.TrainingWriter("new", (0, 0, 0), 1)
+    writer = training.TrainingWriter("new", (0, 0, 0), 1)
     job = running.submit(addon.session.Job("Train", {"kind": "train", "name": "new"}, undo=False, writer=writer))
     step_until(running, lambda: job.previews_shown >= 1)
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
@@ -206,13 +211,13 @@ def test_a_prior_is_imported_exported_and_removed(addon, priors, emulated, tmp_p
     path = tmp_path / "given ščž 形.safetensors"
     path.write_bytes(b"weights")
     assert bpy.ops.shapewright.import_prior(filepath=str(path), name="gift ž") == {"FINISHED"}
-    assert priors.about("gift ž")["bytes"] == 7 and priors.calls[-1].message == "Imported the prior 'gift ž'"
+    assert running.prior("gift ž")["bytes"] == 7 and running.calls.newest.message == "Imported the prior 'gift ž'"
     bpy.context.scene.shapewright.prior = "gift ž"
     target = tmp_path / "copy"
     assert bpy.ops.shapewright.export_prior(filepath=str(target)) == {"FINISHED"}
     assert (tmp_path / "copy.safetensors").read_bytes() == b"weights"
     assert bpy.ops.shapewright.remove_prior() == {"FINISHED"}
-    assert not priors.about("gift ž") and bpy.context.scene.shapewright.prior == "household"
+    assert not running.prior("gift ž") and bpy.context.scene.shapewright.prior == "household"
     assert running.engine.state == "ready"
 
 
@@ -238,9 +243,10 @@ def test_a_refusal_comes_with_its_reason(addon, priors, emulated, tmp_path):
 def test_without_an_engine_the_reason_is_told(addon, priors, empty_scene, monkeypatch):
     monkeypatch.delenv("SHAPEWRIGHT_ENGINE_PYTHON", raising=False)
     monkeypatch.setenv("PATH", "")
+    running = addon.session.current()
     with pytest.raises(RuntimeError, match="No engine is installed"):
         bpy.ops.shapewright.import_prior(filepath=__file__)
-    assert priors.calls[-1].problem.code == "engine_not_found"
+    assert running.calls.newest.problem.code == "engine_not_found"
 
 
 CARD = {

@@ -51,7 +51,7 @@ def module(name):
 
 def running():
     """The add-on's session."""
-    return module("session.session").current()
+    return module("session").current()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

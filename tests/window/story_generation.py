@@ -232,13 +232,13 @@ def slide():
     yield from drag(place, 70, steps=30, each=look)
     WATCH.chapter = None
     screenshot("7_dragged.png")
-    yield from until(lambda: not session.sliders.busy, "the fine mesh", 300)
+    yield from until(lambda: not session.companions["sliders"].busy, "the fine mesh", 300)
     look()
     yield from pause(10)
     screenshot("8_slid.png")
     facts["after"] = shape_of(bpy.data.objects[name])
-    facts["seconds"] = [round(value, 3) for value in session.sliders.seconds]
-    facts["problem"] = str(session.sliders.problem or "")
+    facts["seconds"] = [round(value, 3) for value in session.companions["sliders"].seconds]
+    facts["problem"] = str(session.companions["sliders"].problem or "")
     for when, shift in (("after undo", False), ("after redo", True)):
         yield from press("Z", ctrl=True, shift=shift)
         yield from until(lambda: not session.busy, f"the mesh {when}", 300)

@@ -39,8 +39,8 @@ STEPS = []
 
 def instrument(session):
     """Takes the times from outside: what is measured is the add-on as it is."""
-    sliding, scene, client = module("features.slide.sliding"), module("scene.read"), session.engine.client
-    ask, exchange, fill = sliding._ask, client._exchange, scene.fill_mesh
+    driving, write, client = module("features.slide.driving"), module("scene.write"), session.engine.client
+    ask, exchange, fill = driving._ask, client._exchange, write.fill_mesh
     own = threading.local()
 
     def measured_ask(client, question, request, arrays):
@@ -71,9 +71,9 @@ def instrument(session):
             STEPS.append(step)
         return changed
 
-    show = sliding.Sliders._show
-    sliding._ask, client._exchange, scene.fill_mesh = measured_ask, measured_exchange, measured_fill
-    sliding.Sliders._show = measured_show
+    show = driving.Sliders._show
+    driving._ask, client._exchange, write.fill_mesh = measured_ask, measured_exchange, measured_fill
+    driving.Sliders._show = measured_show
 
 
 SHOWN = []
@@ -114,20 +114,20 @@ def story():
     yield from pause(30)
     instrument(session)
     place = yield from find_button("shapewright_sliders[0]", across=0.5)
-    sliding = module("features.slide.sliding")
+    driving = module("features.slide.driving")
     EVERY_TICK.append(note_drawn)
     for resolution in RESOLUTIONS:
-        sliding.COARSE = resolution
+        driving.COARSE = resolution
         obj["shapewright_slider_resolution"] = resolution
         distance = 60
         for direction in (1, -1):  # there and back again: the first moves warm up
             yield from drag(place, direction * distance, MOVES, wait=1)
             if direction == 1 and resolution == 64:
                 screenshot("2_dragged.png")
-            yield from until(lambda: not session.sliders.busy, "the mesh at rest", 300)
+            yield from until(lambda: not session.companions["sliders"].busy, "the mesh at rest", 300)
     EVERY_TICK.remove(note_drawn)
     FACTS["steps"] = STEPS
-    FACTS["problem"] = str(session.sliders.problem or "")
+    FACTS["problem"] = str(session.companions["sliders"].problem or "")
     redraws = []
     for _ in range(40):  # the window alone
         began = time.perf_counter()

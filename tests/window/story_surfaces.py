@@ -21,7 +21,6 @@ from hands import (
     find_buttons,
     in_view,
     mesh_facts,
-    module,
     note,
     open_tab,
     pause,
@@ -214,13 +213,12 @@ def train():
     yield from click(place)
     job = yield from end_of(0)
     EVERY_TICK.remove(look)
-    priors = module("features.priors.priors")
-    yield from until(lambda: all(call.finished for call in priors.calls), "the list of priors", 300)
+    yield from until(lambda: not running().calls.busy, "the list of priors", 300)
     FACTS["train"].update(outcome(job), previews=dict(seen))
     if job.problem is not None:
         raise RuntimeError(str(job.problem))
     FACTS["train"]["rest_as_before"] = scene_state() == before
-    FACTS["train"]["listed"] = priors.about(PRIOR)
+    FACTS["train"]["listed"] = running().prior(PRIOR)
     bpy.context.scene.shapewright.prior = PRIOR
     FACTS["train"]["chosen"] = bpy.context.scene.shapewright.prior
 

@@ -53,6 +53,3 @@ class SHAPEWRIGHT_OT_keep_hypothesis(_Browse, bpy.types.Operator):
         kept = hypotheses.keep(collection)
         self.report({"INFO"}, f"Kept '{kept.name}' and removed {removed} others")
         return {"FINISHED"}
-
-
-CLASSES = (SHAPEWRIGHT_OT_next_hypothesis, SHAPEWRIGHT_OT_previous_hypothesis, SHAPEWRIGHT_OT_keep_hypothesis)

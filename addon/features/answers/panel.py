@@ -61,6 +61,3 @@ class SHAPEWRIGHT_PT_alignment(ShapewrightPanel, bpy.types.Panel):
         elif empty.get(poses.FOUND_BY):
             layout.label(text=f"Found by: {empty[poses.FOUND_BY]}")
         layout.operator("shapewright.complete_again", icon="SHADERFX")
-
-
-CLASSES = (SHAPEWRIGHT_PT_hypotheses, SHAPEWRIGHT_PT_alignment)

@@ -4,18 +4,21 @@ import bpy
 import numpy as np
 from mathutils import Matrix
 
-from ...carried import code as codes
-from ...scene import read as scene
-from ...session import session
-from ...ui.job_operator import JobOperator, job_settings, prior_named
-from ...writers import side_by_side as generation
+from ... import session
+from ...carried import code
+from ...scene.read import why_unreadable
+from ...ui.choices import prior_named, shape_settings
+from ...writers import side_by_side
+from ..job_operator import JobOperator, job_settings
+from .settings import blend_settings
+from .writer import KeysWriter
 
 MOST_SHAPES = 16
 
 
 def chosen(context: bpy.types.Context) -> list[bpy.types.Object]:
     """The selected objects that can be blended, from left to right."""
-    found = [obj for obj in context.selected_objects if not scene.why_unreadable(obj)]
+    found = [obj for obj in context.selected_objects if not why_unreadable(obj)]
     return sorted(found, key=lambda obj: (obj.matrix_world.translation.x, obj.name))
 
 
@@ -24,7 +27,7 @@ class SHAPEWRIGHT_OT_blend(JobOperator, bpy.types.Operator):
     bl_label = "Blend"
     bl_description = "Make the in-betweens of the selected objects, from left to right, in a new collection"
 
-    __annotations__ = {**generation.common_settings(), **generation.blend_settings(), **prior_named(), **job_settings()}
+    __annotations__ = {**shape_settings(), **blend_settings(), **prior_named(), **job_settings()}
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
@@ -36,7 +39,7 @@ class SHAPEWRIGHT_OT_blend(JobOperator, bpy.types.Operator):
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set:
         settings = context.scene.shapewright_generation
-        self.take_settings(settings, (*generation.common_settings(), *generation.blend_settings()))
+        self.take_settings(settings, (*shape_settings(), *blend_settings()))
         return self.run(context)
 
     def execute(self, context: bpy.types.Context) -> set:
@@ -50,7 +53,7 @@ class SHAPEWRIGHT_OT_blend(JobOperator, bpy.types.Operator):
         shapes = []
         for obj in objects:  # each about its own place: where they stand is not part of what is blended
             own = np.array(Matrix.Translation(obj.matrix_world.translation), np.float64)
-            shapes.append(codes.read(obj, depsgraph, own))
+            shapes.append(code.read(obj, depsgraph, own))
 
         def arrays() -> dict[str, np.ndarray | None]:
             sent = {}
@@ -65,28 +68,25 @@ class SHAPEWRIGHT_OT_blend(JobOperator, bpy.types.Operator):
         names = " to ".join(obj.name for obj in (objects[0], objects[-1]))
         request = {
             "kind": "blend",
-            **codes.one_prior(shapes, self.prior),
+            **code.one_prior(shapes, self.prior),
             "steps": self.steps,
             "ends": True,
             "path": self.path,
             **({"one_mesh": True} if self.layout == "KEYS" else {}),
             **self.common_request(context, names),
         }
-        width, depth = generation.world_extent(objects)
-        step = generation.GAP * width
-        place = generation.row(step, (0.0, -generation.GAP * depth, 0.0), columns=max(count, 1))
-        kind = generation.KeysWriter if self.layout == "KEYS" else generation.SetWriter
-        writer = kind(
+        width, depth = side_by_side.world_extent(objects)
+        step = side_by_side.GAP * width
+        place = side_by_side.row(step, (0.0, -side_by_side.GAP * depth, 0.0), columns=max(count, 1))
+        make_writer = KeysWriter if self.layout == "KEYS" else side_by_side.SetWriter
+        writer = make_writer(
             f"{names} Blend",
             f"{names} Blend",
             frame,
-            generation.in_place if on_timeline else place,
+            side_by_side.in_place if on_timeline else place,
             None if self.layout == "ROW" else context.scene.frame_current,
             self.hold,
         )
         job = session.Job(f"Blend {names}", request, writer=writer, arrays=arrays, want_previews=False)
         job.result_count, job.shapes = count, shapes
         return job
-
-
-CLASSES = (SHAPEWRIGHT_OT_blend,)

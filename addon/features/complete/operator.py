@@ -3,12 +3,14 @@
 import bpy
 from bpy.props import BoolProperty, EnumProperty, StringProperty
 
-from ... import preferences, properties
+from ... import session
 from ...carried import alignment as poses
-from ...link.client import EngineProblem
+from ...link.problem import EngineProblem
 from ...scene import read as scene
-from ...session import session
-from ...ui.job_operator import JobOperator, job_settings
+from ...scene import viewpoint
+from ...ui.drawing import duration
+from ..job_operator import JobOperator, job_settings
+from .settings import completion_settings
 
 UP_AXES = tuple((axis, axis.upper(), "") for axis in ("+z", "-z", "+y", "-y", "+x", "-x"))
 
@@ -18,7 +20,7 @@ FEWEST_FACES = 100
 
 class _Complete(JobOperator):
     __annotations__ = {
-        **properties.completion_settings(),
+        **completion_settings(),
         "class_name": StringProperty(name="Class", description="One of the prior's classes; empty: found"),
         "up": EnumProperty(
             name="Up",
@@ -35,7 +37,7 @@ class _Complete(JobOperator):
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set:
         settings = context.scene.shapewright
-        self.take_settings(settings, properties.completion_settings())
+        self.take_settings(settings, completion_settings())
         if not self.properties.is_property_set("class_name"):
             self.class_name = "" if settings.class_name == "ANY" else settings.class_name
         return self.execute(context)
@@ -44,7 +46,7 @@ class _Complete(JobOperator):
         return self.run(context)
 
     def told(self, job: session.Job) -> str:
-        return f"Completed '{job.scan.source.name}' in {preferences.duration(job.seconds)}"
+        return f"Completed '{job.scan.source.name}' in {duration(job.seconds)}"
 
     def subject(self, context: bpy.types.Context) -> tuple[bpy.types.Object, bpy.types.Object | None]:
         """The object to complete, and the empty whose alignment is taken, or None: the engine finds one."""
@@ -53,11 +55,7 @@ class _Complete(JobOperator):
     def make_job(self, context: bpy.types.Context) -> session.Job:
         source, alignment = self.subject(context)
         depsgraph = context.evaluated_depsgraph_get()
-        viewpoint = None
-        if self.viewpoint == "CAMERA":
-            viewpoint = scene.camera_position(context.scene, depsgraph)
-        elif self.viewpoint == "POINT":
-            viewpoint = tuple(self.viewpoint_location)
+        seen_from = viewpoint.viewpoint_of(self.viewpoint, self.viewpoint_location, context.scene, depsgraph)
         if not self.prior:
             raise EngineProblem(
                 "prior_unknown",
@@ -65,12 +63,12 @@ class _Complete(JobOperator):
                 "The prior chosen in this scene is not among the engine's.",
                 "Choose another prior.",
             )
-        scan = scene.read_scan(source, depsgraph, self.align, viewpoint)
+        scan = scene.read_scan(source, depsgraph, self.align, seen_from)
         request = {
             "kind": "complete",
             "prior": self.prior,
             "align": self.align,
-            "front": "evident" if self.align == "scale" and scene.never_turned(source) else "given",
+            "front": "evident" if self.align == "scale" and viewpoint.never_turned(source) else "given",
             "up": self.up,
             "viewpoint": scan.viewpoint,
             "hypotheses": self.hypotheses,
@@ -145,6 +143,3 @@ class SHAPEWRIGHT_OT_show_alignment(bpy.types.Operator):
         result = context.active_object
         poses.show(result, bpy.data.objects.get(result.get("shapewright_source", "")))
         return {"FINISHED"}
-
-
-CLASSES = (SHAPEWRIGHT_OT_complete_shape, SHAPEWRIGHT_OT_complete_again, SHAPEWRIGHT_OT_show_alignment)

@@ -2,10 +2,9 @@
 
 import bpy
 
-from ... import preferences
-from ...scene import read as scene
-from ...session import session
-from ...ui.panel import ShapewrightPanel
+from ...scene.read import why_unreadable
+from ...ui.drawing import draw_engine
+from ...ui.panel import ShapewrightPanel, big_button, draw_jobs, draw_viewpoint, settings_column
 
 
 class SHAPEWRIGHT_PT_complete(ShapewrightPanel, bpy.types.Panel):
@@ -15,28 +14,13 @@ class SHAPEWRIGHT_PT_complete(ShapewrightPanel, bpy.types.Panel):
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout
         settings = context.scene.shapewright
-        preferences.draw_engine(layout)
-
-        column = layout.column()
-        column.scale_y = 1.4
-        column.operator("shapewright.complete_shape", icon="SHADERFX")
-        why = scene.why_unreadable(context.active_object)
+        draw_engine(layout)
+        big_button(layout).operator("shapewright.complete_shape", icon="SHADERFX")
+        why = why_unreadable(context.active_object)
         if why:
             layout.label(text=why, icon="INFO")
-
-        column = layout.column()
-        column.use_property_split = True
-        column.use_property_decorate = False
+        column = settings_column(layout)
         for name in ("prior", "class_name", "resolution", "max_faces", "seed", "hypotheses", "align", "viewpoint"):
             column.prop(settings, name)
-        if settings.viewpoint == "POINT":
-            column.prop(settings, "viewpoint_location")
-        elif settings.viewpoint == "CAMERA" and context.scene.camera is None:
-            column.label(text="The scene has no camera", icon="ERROR")
-
-        for job in session.current().jobs:
-            if job.scan is not None and job.request.get("kind") not in ("fit", "gradient"):
-                preferences.draw_job(layout, job)
-
-
-CLASSES = (SHAPEWRIGHT_PT_complete,)
+        draw_viewpoint(column, settings, context.scene)
+        draw_jobs(layout, "complete")

@@ -3,11 +3,11 @@
 import bpy
 from bpy.props import IntProperty, StringProperty
 
-from ...scene import read as scene
-from ...session import session
-from ...ui.job_operator import JobOperator, job_settings
-from ...writers import in_place as results
-from ...writers import side_by_side as generation
+from ... import session
+from ...scene.read import read_scan, why_unreadable
+from ...writers.in_place import ResultWriter
+from ..job_operator import JobOperator, job_settings
+from .settings import densify_settings
 
 
 class SHAPEWRIGHT_OT_densify(JobOperator, bpy.types.Operator):
@@ -19,7 +19,7 @@ class SHAPEWRIGHT_OT_densify(JobOperator, bpy.types.Operator):
     )
 
     __annotations__ = {
-        **generation.densify_settings(),
+        **densify_settings(),
         "field": StringProperty(name="Gradient Field", description="What is known about clouds", default="household"),
         "resolution": IntProperty(
             name="Resolution", description="Cells along the longest side of a surface", default=128, min=16, max=512
@@ -30,14 +30,14 @@ class SHAPEWRIGHT_OT_densify(JobOperator, bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        why = scene.why_unreadable(context.active_object)
+        why = why_unreadable(context.active_object)
         if why:
             cls.poll_message_set(why)
         return not why
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set:
         settings = context.scene.shapewright_generation
-        self.take_settings(settings, (*generation.densify_settings(), "resolution", "seed"))
+        self.take_settings(settings, (*densify_settings(), "resolution", "seed"))
         return self.run(context)
 
     def execute(self, context: bpy.types.Context) -> set:
@@ -45,7 +45,7 @@ class SHAPEWRIGHT_OT_densify(JobOperator, bpy.types.Operator):
 
     def make_job(self, context: bpy.types.Context) -> session.Job:
         obj = context.active_object
-        scan = scene.read_scan(obj, context.evaluated_depsgraph_get())
+        scan = read_scan(obj, context.evaluated_depsgraph_get())
         request = {
             "kind": "gradient",
             "mode": "densify",
@@ -54,8 +54,5 @@ class SHAPEWRIGHT_OT_densify(JobOperator, bpy.types.Operator):
             "points": self.points,
             **self.common_request(context, obj.name),
         }
-        writer = results.ResultWriter(scan, label="Dense", clouds=True)
+        writer = ResultWriter(scan, label="Dense", clouds=True)
         return session.Job(f"Densify {obj.name}", request, scan, writer=writer, want_previews=False)
-
-
-CLASSES = (SHAPEWRIGHT_OT_densify,)

@@ -1,1 +1,8 @@
-"""The feature engine."""
+"""The engine itself: start, stop and test it. It is drawn in the preferences and above Complete Shape."""
+
+from .. import Feature
+from .operators import SHAPEWRIGHT_OT_engine_start, SHAPEWRIGHT_OT_engine_stop, SHAPEWRIGHT_OT_engine_test
+
+FEATURE = Feature(
+    order=110, operators=(SHAPEWRIGHT_OT_engine_start, SHAPEWRIGHT_OT_engine_stop, SHAPEWRIGHT_OT_engine_test)
+)

@@ -4,8 +4,8 @@ import time
 
 import bpy
 
-from ... import preferences
-from ...session import session
+from ... import preferences, session
+from ...ui.drawing import duration
 
 
 class SHAPEWRIGHT_OT_engine_start(bpy.types.Operator):
@@ -22,7 +22,7 @@ class SHAPEWRIGHT_OT_engine_start(bpy.types.Operator):
         return True
 
     def execute(self, context: bpy.types.Context) -> set:
-        session.configure(preferences.of(context).engine_python)
+        preferences.configure(context)
         running = session.current()
         running.engine.start()
         if not bpy.app.background:
@@ -65,10 +65,10 @@ class SHAPEWRIGHT_OT_engine_test(bpy.types.Operator):
     bl_options = {"INTERNAL"}
 
     def execute(self, context: bpy.types.Context) -> set:
-        chosen = preferences.of(context)
-        session.configure(chosen.engine_python)
+        preferences.configure(context)
         running = session.current()
-        request = {"kind": "selftest", "steps": 1, "step_seconds": 0.0, "device": chosen.device}
+        device = preferences.of(context).device
+        request = {"kind": "selftest", "steps": 1, "step_seconds": 0.0, "device": device}
         job = running.submit(session.Job("Test of the engine", request, want_previews=False))
         if not bpy.app.background:
             session.drive()
@@ -77,8 +77,5 @@ class SHAPEWRIGHT_OT_engine_test(bpy.types.Operator):
         if job.problem is not None:
             self.report({"ERROR"}, str(job.problem))
             return {"CANCELLED"}
-        self.report({"INFO"}, f"The engine works: tested in {preferences.duration(job.seconds)}")
+        self.report({"INFO"}, f"The engine works: tested in {duration(job.seconds)}")
         return {"FINISHED"}
-
-
-CLASSES = (SHAPEWRIGHT_OT_engine_start, SHAPEWRIGHT_OT_engine_stop, SHAPEWRIGHT_OT_engine_test)

@@ -3,12 +3,13 @@
 import bpy
 from bpy.props import BoolProperty, IntProperty, StringProperty
 
-from ... import preferences, properties
-from ...link.client import EngineProblem
+from ... import preferences, session
+from ...link.problem import EngineProblem
 from ...scene import read as scene
-from ...session import session
-from ...ui.job_operator import JobOperator, job_settings
-from . import writer as fits
+from ...scene.viewpoint import viewpoint_of
+from ..job_operator import JobOperator, job_settings
+from . import clouds, field, writer
+from .settings import fit_settings
 
 
 class SHAPEWRIGHT_OT_fit_shape(JobOperator, bpy.types.Operator):
@@ -20,7 +21,7 @@ class SHAPEWRIGHT_OT_fit_shape(JobOperator, bpy.types.Operator):
     )
 
     __annotations__ = {
-        **properties.fit_settings(),
+        **fit_settings(),
         "source": StringProperty(
             name="Source",
             description="Fit this object instead of the selected ones",
@@ -41,7 +42,7 @@ class SHAPEWRIGHT_OT_fit_shape(JobOperator, bpy.types.Operator):
         return True
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set:
-        self.take_settings(context.scene.shapewright_fit, properties.fit_settings())
+        self.take_settings(context.scene.shapewright_fit, fit_settings())
         return self.execute(context)
 
     def execute(self, context: bpy.types.Context) -> set:
@@ -53,18 +54,14 @@ class SHAPEWRIGHT_OT_fit_shape(JobOperator, bpy.types.Operator):
             why = f"There is no object '{self.source}' any more" if named is None else scene.why_unreadable(named)
             sources = [named]
         else:
-            sources = fits.sources_of(context)
+            sources = clouds.sources_of(context)
             why = "" if sources else scene.why_unreadable(context.active_object) or "Nothing is selected"
         if why:
             raise EngineProblem(
                 "source_unusable", "Fit Shape was not started.", f"{why}.", "Select point clouds or meshes."
             )
         depsgraph = context.evaluated_depsgraph_get()
-        viewpoint = None
-        if self.viewpoint == "CAMERA":
-            viewpoint = scene.camera_position(context.scene, depsgraph)
-        elif self.viewpoint == "POINT":
-            viewpoint = tuple(self.viewpoint_location)
+        viewpoint = viewpoint_of(self.viewpoint, self.viewpoint_location, context.scene, depsgraph)
         if self.becomes != "BESIDE" and any(obj.library is not None for obj in sources):
             raise EngineProblem(
                 "source_linked",
@@ -72,7 +69,7 @@ class SHAPEWRIGHT_OT_fit_shape(JobOperator, bpy.types.Operator):
                 "A selected object is linked from another file, so that nothing can take its place.",
                 "Choose the result 'New Object', or make the object local.",
             )
-        scan = fits.read_clouds(sources, depsgraph, viewpoint)
+        scan = clouds.read_clouds(sources, depsgraph, viewpoint)
         request = {
             "kind": "fit",
             "method": self.method,
@@ -87,9 +84,9 @@ class SHAPEWRIGHT_OT_fit_shape(JobOperator, bpy.types.Operator):
             "device": self.device or preferences.of(context).device,
             "name": sources[0].name,
         }
-        writer = fits.FitWriter(scan, sources, self.becomes)
+        made_by = writer.FitWriter(scan, sources, self.becomes)
         name = sources[0].name if len(sources) == 1 else f"{sources[0].name} and {len(sources) - 1} more"
-        return session.Job(f"Fit {name}", request, scan, want_previews=self.previews, writer=writer)
+        return session.Job(f"Fit {name}", request, scan, want_previews=self.previews, writer=made_by)
 
 
 class SHAPEWRIGHT_OT_refit_resolution(JobOperator, bpy.types.Operator):
@@ -114,7 +111,7 @@ class SHAPEWRIGHT_OT_refit_resolution(JobOperator, bpy.types.Operator):
     def poll(cls, context: bpy.types.Context) -> bool:
         why = ""
         obj = context.active_object
-        if obj is None or obj.type != "MESH" or not obj.get(fits.FIELD_PROPERTY):
+        if obj is None or obj.type != "MESH" or not obj.get(field.FIELD_PROPERTY):
             why = "Select a surface that Fit Shape has made"
         elif obj.mode != "OBJECT":
             why = "Leave Edit Mode first"
@@ -135,26 +132,10 @@ class SHAPEWRIGHT_OT_refit_resolution(JobOperator, bpy.types.Operator):
         obj = context.active_object
         request = {
             "kind": "fit",
-            "reuse": obj[fits.FIELD_PROPERTY],
+            "reuse": obj[field.FIELD_PROPERTY],
             "resolution": self.resolution,
             "open_boundaries": self.open_boundaries,
             "device": self.device or preferences.of(context).device,
             "name": obj.name,
         }
-        return session.Job(f"Detail of {obj.name}", request, want_previews=False, writer=fits.RefitWriter(obj))
-
-
-class SHAPEWRIGHT_OT_tell(bpy.types.Operator):
-    bl_idname = "shapewright.tell"
-    bl_label = "Warning"
-    bl_description = "Show a warning of the engine in the status bar and keep it in the Info log"
-    bl_options = {"INTERNAL"}
-
-    text: StringProperty(options={"HIDDEN", "SKIP_SAVE"})
-
-    def execute(self, context: bpy.types.Context) -> set:
-        self.report({"WARNING"}, self.text)
-        return {"FINISHED"}
-
-
-CLASSES = (SHAPEWRIGHT_OT_fit_shape, SHAPEWRIGHT_OT_refit_resolution, SHAPEWRIGHT_OT_tell)
+        return session.Job(f"Detail of {obj.name}", request, want_previews=False, writer=field.RefitWriter(obj))

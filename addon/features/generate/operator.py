@@ -4,9 +4,11 @@ import bpy
 import numpy as np
 from bpy.props import StringProperty
 
-from ...session import session
-from ...ui.job_operator import JobOperator, job_settings, prior_named
-from ...writers import side_by_side as generation
+from ... import session
+from ...ui.choices import prior_named, shape_settings
+from ...writers import side_by_side
+from ..job_operator import JobOperator, job_settings
+from .settings import generate_settings
 
 
 class SHAPEWRIGHT_OT_generate(JobOperator, bpy.types.Operator):
@@ -15,8 +17,8 @@ class SHAPEWRIGHT_OT_generate(JobOperator, bpy.types.Operator):
     bl_description = "Make new shapes that the prior finds likely, in a grid at the 3D cursor, in a new collection"
 
     __annotations__ = {
-        **generation.common_settings(),
-        **generation.generate_settings(),
+        **shape_settings(),
+        **generate_settings(),
         "class_name": StringProperty(name="Class", description="One of the prior's classes; empty: any"),
         **prior_named(),
         **job_settings(),
@@ -26,7 +28,7 @@ class SHAPEWRIGHT_OT_generate(JobOperator, bpy.types.Operator):
         settings = context.scene.shapewright_generation
         if not self.properties.is_property_set("class_name"):
             self.class_name = "" if settings.class_name == "ANY" else settings.class_name
-        self.take_settings(settings, (*generation.common_settings(), *generation.generate_settings()))
+        self.take_settings(settings, (*shape_settings(), *generate_settings()))
         return self.run(context)
 
     def execute(self, context: bpy.types.Context) -> set:
@@ -46,9 +48,6 @@ class SHAPEWRIGHT_OT_generate(JobOperator, bpy.types.Operator):
         frame = np.diag([self.size] * 3 + [1.0])
         frame[:3, 3] = context.scene.cursor.location
         title = f"Generate {self.count} {what}" + ("s" if self.count > 1 else "")
-        place = generation.grid(self.count, generation.GAP * self.size)
-        writer = generation.SetWriter(f"Generated {what}", what, frame, place)
+        place = side_by_side.grid(self.count, side_by_side.GAP * self.size)
+        writer = side_by_side.SetWriter(f"Generated {what}", what, frame, place)
         return session.Job(title, request, writer=writer, want_previews=False, result_count=self.count)
-
-
-CLASSES = (SHAPEWRIGHT_OT_generate,)

@@ -1,9 +1,9 @@
-"""Cancel one job; or, where it is over, take it off the list."""
+"""Cancel a job or take it off the list; tell what the engine wants a person to know."""
 
 import bpy
 from bpy.props import StringProperty
 
-from ...session import session
+from ... import session
 
 
 class SHAPEWRIGHT_OT_cancel_job(bpy.types.Operator):
@@ -35,4 +35,14 @@ class SHAPEWRIGHT_OT_cancel_job(bpy.types.Operator):
         return {"FINISHED"}
 
 
-CLASSES = (SHAPEWRIGHT_OT_cancel_job,)
+class SHAPEWRIGHT_OT_tell(bpy.types.Operator):
+    bl_idname = "shapewright.tell"
+    bl_label = "Warning"
+    bl_description = "Show a warning of the engine in the status bar and keep it in the Info log"
+    bl_options = {"INTERNAL"}
+
+    text: StringProperty(options={"HIDDEN", "SKIP_SAVE"})
+
+    def execute(self, context: bpy.types.Context) -> set:
+        self.report({"WARNING"}, self.text)
+        return {"FINISHED"}

@@ -7,13 +7,14 @@ import numpy as np
 from bpy.props import FloatProperty, IntProperty
 from mathutils import Matrix
 
-from ... import preferences
-from ...carried import code as codes
-from ...link.client import EngineProblem
-from ...scene import read as scene
-from ...session import session
-from ...ui.job_operator import JobOperator, job_settings
-from . import sliding
+from ... import preferences, session
+from ...carried import code
+from ...link.problem import EngineProblem
+from ...scene import write
+from ...scene.reference import Reference
+from ..job_operator import JobOperator, job_settings
+from .driving import sliders
+from .values import copy_sliders, give_sliders, has_sliders, set_values
 
 PATIENCE_S = 300.0
 
@@ -21,12 +22,12 @@ PATIENCE_S = 300.0
 def with_code(context: bpy.types.Context) -> list[bpy.types.Object]:
     """The selected shapes that have a code, and the active one, which comes first."""
     active = context.active_object
-    found = [active] if codes.has_code(active) else []
-    return found + [obj for obj in context.selected_objects if codes.has_code(obj) and obj != active]
+    found = [active] if code.has_code(active) else []
+    return found + [obj for obj in context.selected_objects if code.has_code(obj) and obj != active]
 
 
 def with_sliders(context: bpy.types.Context) -> list[bpy.types.Object]:
-    return [obj for obj in with_code(context) if sliding.has_sliders(obj)]
+    return [obj for obj in with_code(context) if has_sliders(obj)]
 
 
 class SHAPEWRIGHT_OT_show_sliders(JobOperator, bpy.types.Operator):
@@ -64,22 +65,22 @@ class SHAPEWRIGHT_OT_show_sliders(JobOperator, bpy.types.Operator):
 
     def make_job(self, context: bpy.types.Context) -> session.Job:
         obj = self._object
-        shape = codes.read(obj, context.evaluated_depsgraph_get(), np.eye(4))
+        shape = code.read(obj, context.evaluated_depsgraph_get(), np.eye(4))
         device = self.device or preferences.of(context).device
         request = {
             "kind": "directions",
-            **codes.one_prior([shape], shape.prior),
+            **code.one_prior([shape], shape.prior),
             "class_name": shape.class_name,
             "count": self.count,
             "device": device,
             "name": obj.name,
         }
-        reference, resolution = scene.Reference.of(obj), self.resolution
+        reference, resolution = Reference.of(obj), self.resolution
 
         def give(job: session.Job) -> None:
             found = reference.find(bpy.data.objects)
-            if found is not None and codes.has_code(found):
-                sliding.give(found, job.report, resolution, device)
+            if found is not None and code.has_code(found):
+                give_sliders(found, job.report, resolution, device)
 
         job = session.Job(f"Sliders of {obj.name}", request, arrays=shape.arrays, want_previews=False, on_done=give)
         job.shapes = [shape]
@@ -104,11 +105,11 @@ class _Sliding:
             session.drive()
             return {"FINISHED"}
         deadline = time.monotonic() + PATIENCE_S
-        while running.sliders.busy and time.monotonic() < deadline:
+        while sliders().busy and time.monotonic() < deadline:
             running.step()
             time.sleep(0.005)
-        if running.sliders.problem is not None:
-            self.report({"ERROR"}, str(running.sliders.problem))
+        if sliders().problem is not None:
+            self.report({"ERROR"}, str(sliders().problem))
             return {"CANCELLED"}
         return {"FINISHED"}
 
@@ -120,7 +121,7 @@ class SHAPEWRIGHT_OT_apply_sliders(_Sliding, bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set:
         for obj in with_sliders(context):
-            session.current().sliders.moved(obj, at_rest=True, push=True)
+            sliders().moved(obj, at_rest=True, push=True)
         return self.follow()
 
 
@@ -131,7 +132,7 @@ class SHAPEWRIGHT_OT_reset_sliders(_Sliding, bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set:
         for obj in with_sliders(context):
-            sliding.set_values(obj, {slider.name: 0.0 for slider in obj.shapewright_sliders})
+            set_values(obj, {slider.name: 0.0 for slider in obj.shapewright_sliders})
         return self.follow()
 
 
@@ -149,7 +150,7 @@ class SHAPEWRIGHT_OT_randomise_sliders(_Sliding, bpy.types.Operator):
         rng = np.random.default_rng(self.seed or None)
         for obj in with_sliders(context):
             drawn = {s.name: self.amount * float(rng.uniform(s.low, s.high)) for s in obj.shapewright_sliders}
-            sliding.set_values(obj, drawn)
+            set_values(obj, drawn)
         return self.follow()
 
 
@@ -164,7 +165,7 @@ class SHAPEWRIGHT_OT_copy_code(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        if not codes.has_code(context.active_object) or not cls.targets(context):
+        if not code.has_code(context.active_object) or not cls.targets(context):
             cls.poll_message_set("Select the objects to change, and last the shape whose code they get")
             return False
         return True
@@ -180,12 +181,12 @@ class SHAPEWRIGHT_OT_copy_code(bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> set:
         source = context.active_object
         try:
-            code, pose = codes.code_of(source), codes.local_pose(source)
+            latent, pose = code.code_of(source), code.local_pose(source)
         except EngineProblem as problem:
             self.report({"ERROR"}, str(problem))
             return {"CANCELLED"}
         for target in self.targets(context):
-            own = codes.local_pose(target) if codes.has_code(target) else pose
+            own = code.local_pose(target) if code.has_code(target) else pose
             mesh = source.data.copy()
             mesh.transform(Matrix((own @ np.linalg.inv(pose)).tolist()))
             mesh.name = target.data.name
@@ -193,16 +194,7 @@ class SHAPEWRIGHT_OT_copy_code(bpy.types.Operator):
             mesh.materials.clear()
             for material in materials:
                 mesh.materials.append(material)
-            scene.swap_mesh(target, mesh)
-            codes.store(target, code, own)
-            sliding.copy(source, target)
+            write.swap_mesh(target, mesh)
+            code.store(target, latent, own)
+            copy_sliders(source, target)
         return {"FINISHED"}
-
-
-CLASSES = (
-    SHAPEWRIGHT_OT_show_sliders,
-    SHAPEWRIGHT_OT_apply_sliders,
-    SHAPEWRIGHT_OT_reset_sliders,
-    SHAPEWRIGHT_OT_randomise_sliders,
-    SHAPEWRIGHT_OT_copy_code,
-)

@@ -1,6 +1,6 @@
-"""A collection of the scene as a shape library: what Train Prior sends, and its previews while it learns.
+"""A collection of the scene as a shape library: what Train Prior sends.
 
-As in scene.py, nothing here keeps a reference to a Blender object.
+Nothing here keeps a reference to a Blender object.
 """
 
 from __future__ import annotations
@@ -11,12 +11,10 @@ from typing import Any
 
 import bpy
 import numpy as np
-from mathutils import Matrix, Vector
 
-from ...link.client import EngineProblem, MeshArrays
-from ...scene import read as scene
-from ...scene.read import PREVIEW_PROPERTY, Reference, build_mesh, swap_mesh
-from ...writers.in_place import JobWriter
+from ...link.problem import EngineProblem
+from ...scene.read import read_scan
+from ...scene.reference import PREVIEW_PROPERTY
 
 
 @dataclass
@@ -68,11 +66,11 @@ def read_shapes(collection: bpy.types.Collection, depsgraph: bpy.types.Depsgraph
             if obj.type != "MESH" or PREVIEW_PROPERTY in obj:
                 continue
             try:
-                scan = scene.read_scan(obj, depsgraph, align="none")
+                scan = read_scan(obj, depsgraph, align="none")
             except EngineProblem:  # an empty mesh
                 continue
             pieces.append((scan.arrays(), scan.frame))
-        points, faces = _joined(pieces)
+        points, faces = _as_one_mesh(pieces)
         if len(faces) == 0 or not np.isfinite(points).all():
             skipped.append(root.name)
             continue
@@ -100,7 +98,7 @@ def read_shapes(collection: bpy.types.Collection, depsgraph: bpy.types.Depsgraph
     return Shapes(rows, arrays_of, skipped)
 
 
-def _joined(pieces: list[tuple[dict[str, np.ndarray | None], np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+def _as_one_mesh(pieces: list[tuple[dict[str, np.ndarray | None], np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
     """Local arrays and their frames -> points (N, 3) float64 in the world, faces. Vertices without a face stay out."""
     points_out, faces_out, start = [np.empty((0, 3))], [np.empty((0, 3), np.int32)], 0
     for arrays, frame in pieces:
@@ -120,48 +118,3 @@ def _joined(pieces: list[tuple[dict[str, np.ndarray | None], np.ndarray]]) -> tu
 def _of_size_1(points: np.ndarray) -> np.ndarray:
     low, high = points.min(0), points.max(0)
     return ((points - (low + high) / 2) / max(float((high - low).max()), 1e-300)).astype(np.float32)
-
-
-class TrainingWriter(JobWriter):
-    """Shows what the prior being learnt makes of a held-out shape, beside what it learns from. Leaves nothing."""
-
-    expects_results = False
-
-    def __init__(self, name: str, place: tuple[float, float, float], size: float) -> None:
-        super().__init__()
-        self.name = name
-        self.matrix = Matrix.LocRotScale(place, None, (size, size, size))
-
-    def show_preview(self, arrays: MeshArrays) -> None:
-        if len(arrays.faces) == 0:
-            return
-        mesh = build_mesh(f"{self.name} Preview", arrays)
-        obj = self._find_preview()
-        if obj is None:
-            obj = bpy.data.objects.new(f"{self.name} Preview", mesh)
-            obj.matrix_world = self.matrix
-            bpy.context.scene.collection.objects.link(obj)
-            obj[PREVIEW_PROPERTY] = self.job_id
-            obj.hide_select = True
-            self.preview = Reference.of(obj)
-        else:
-            swap_mesh(obj, mesh)
-
-    def finish(self, request: dict[str, Any], report: dict[str, Any], engine_info: dict[str, Any]) -> None:
-        """A prior is learnt, and nothing in the scene has changed."""
-
-
-def beside(collection: bpy.types.Collection | None) -> tuple[tuple[float, float, float], float]:
-    """A place for a preview and its size: right of the collection's objects, as large as they are as a rule; at the
-    3D cursor where there is no collection."""
-    boxes = []
-    for obj in collection.all_objects if collection is not None else ():
-        if obj.type == "MESH" and len(obj.data.vertices):
-            corners = np.array([obj.matrix_world @ Vector(corner) for corner in obj.bound_box])
-            boxes.append((corners.min(0), corners.max(0)))
-    if not boxes:
-        x, y, z = bpy.context.scene.cursor.location
-        return (float(x), float(y), float(z) + 0.5), 1.0
-    size = float(np.median([(high - low).max() for low, high in boxes])) or 1.0
-    low, high = np.min([box[0] for box in boxes], axis=0), np.max([box[1] for box in boxes], axis=0)
-    return (float(high[0] + size), float(low[1] + high[1]) / 2, float(low[2] + size / 2)), size

@@ -6,12 +6,12 @@ from pathlib import Path
 import bpy
 from bpy.props import BoolProperty, StringProperty
 
-from ... import preferences, properties
-from ...link.client import EngineProblem
-from ...session import session
-from ...ui.job_operator import JobOperator, job_settings
-from ..priors import priors
+from ... import preferences, session
+from ...link.problem import EngineProblem
+from ..job_operator import JobOperator, job_settings
 from . import library
+from .settings import NO_PRIOR, train_settings
+from .writer import TrainingWriter, beside
 
 
 class SHAPEWRIGHT_OT_train_prior(JobOperator, bpy.types.Operator):
@@ -23,7 +23,7 @@ class SHAPEWRIGHT_OT_train_prior(JobOperator, bpy.types.Operator):
     )
 
     __annotations__ = {
-        **properties.train_settings(),
+        **train_settings(),
         "start_from": StringProperty(name="Start From", description="A prior that the training begins with"),
         "collection": StringProperty(
             name="Collection", description="The collection to learn from; empty: the active one", options={"SKIP_SAVE"}
@@ -44,7 +44,7 @@ class SHAPEWRIGHT_OT_train_prior(JobOperator, bpy.types.Operator):
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set:
         settings = context.scene.shapewright_train
-        self.take_settings(settings, properties.train_settings())
+        self.take_settings(settings, train_settings())
         if not self.collection and settings.collection is not None:
             self.collection = settings.collection.name
         return self.execute(context)
@@ -52,7 +52,8 @@ class SHAPEWRIGHT_OT_train_prior(JobOperator, bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> set:
         outcome = self.run(context)
         if (self.blocking or bpy.app.background) and "FINISHED" in outcome:
-            priors.wait(priors.calls[-1])  # a script's next line may name the new prior
+            running = session.current()
+            running.wait_for_answer(running.calls.newest)  # a script's next line may name the new prior
         return outcome
 
     def make_job(self, context: bpy.types.Context) -> session.Job:
@@ -64,7 +65,7 @@ class SHAPEWRIGHT_OT_train_prior(JobOperator, bpy.types.Operator):
             "kind": "train",
             "name": self.name.strip(),
             "minutes": self.minutes,
-            "start_from": "" if self.start_from == properties.NO_PRIOR else self.start_from,
+            "start_from": "" if self.start_from == NO_PRIOR else self.start_from,
             "resume": self.resume,
             "device": self.device or preferences.of(context).device,
             "settings": self._settings(),
@@ -94,9 +95,9 @@ class SHAPEWRIGHT_OT_train_prior(JobOperator, bpy.types.Operator):
             request["shapes"], arrays = shapes.rows, shapes.arrays
             for name in shapes.skipped[:5]:
                 self.report({"WARNING"}, f"'{name}' has no surface and is left out")
-        writer = library.TrainingWriter(request["name"], *library.beside(collection))
+        writer = TrainingWriter(request["name"], *beside(collection))
         return session.Job(
-            f"Train {request['name']}", request, arrays=arrays, undo=False, writer=writer, on_done=priors.refresh
+            f"Train {request['name']}", request, arrays=arrays, undo=False, writer=writer, on_done=refresh_priors
         )
 
     def _settings(self) -> dict[str, object]:
@@ -115,4 +116,7 @@ class SHAPEWRIGHT_OT_train_prior(JobOperator, bpy.types.Operator):
         return {**settings, **more}
 
 
-CLASSES = (SHAPEWRIGHT_OT_train_prior,)
+def refresh_priors(_job: session.Job) -> None:
+    """The list of priors anew: the training has added one."""
+    session.current().ask(session.Call("Reading the list of priors", lambda client: None, lambda answer: ""))
+    session.drive()

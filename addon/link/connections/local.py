@@ -1,4 +1,4 @@
-"""Finds, starts, watches and stops a local engine. Standard library only: no bpy, so that it is tested alone.
+"""An engine on this machine, started for this Blender and gone with it. Standard library only: no bpy.
 
 `EngineProcess` is a small state machine whose slow parts run on daemon threads: start() and stop() return at once, and
 poll() (cheap, called from the main thread) says where things stand.
@@ -10,92 +10,25 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 import subprocess
 import threading
 import time
 import uuid
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .client import EngineClient, EngineProblem
+from ..client import EngineClient
+from ..engine_command import EngineCommand, find_engine
+from ..problem import EngineProblem
+from . import FAILED, READY, STARTING, STOPPED, ConnectionKind, Fact, Setting
 
 log = logging.getLogger(__name__)
 
-PYTHON_VARIABLE = "SHAPEWRIGHT_ENGINE_PYTHON"
 START_TIMEOUT_S = 90.0
 """A cold disk and a virus scanner can make Python's first imports slow; two seconds is the usual time."""
 STOP_TIMEOUT_S = 5.0
 LOG_KEEP_BYTES = 4 << 20
-
-STOPPED, STARTING, READY, FAILED = "stopped", "starting", "ready", "failed"
-
-
-@dataclass
-class EngineCommand:
-    """How to call the engine. argv: what `serve` and its options are appended to.  cwd: None for the current folder."""
-
-    argv: list[str]
-    cwd: Path | None
-    found_by: str
-
-
-def find_engine(preferred: str = "", environment: dict[str, str] | None = None) -> EngineCommand:
-    """The engine's Python: the one preferred, else $SHAPEWRIGHT_ENGINE_PYTHON, else `.venv` of the checkout that this
-    add-on is part of, else the command `shapewright` on the PATH.
-
-    Raises EngineProblem('engine_not_found') that says how to install one. A path that was given but does not exist is
-    an error, never skipped.
-    """
-    environment = dict(os.environ) if environment is None else environment
-    for given, origin in (
-        (preferred, "the add-on's preferences"),
-        (environment.get(PYTHON_VARIABLE, ""), f"the variable {PYTHON_VARIABLE}"),
-    ):
-        given = given.strip()
-        if not given:
-            continue
-        path = Path(given).expanduser()
-        if path.is_dir():
-            path = venv_python(path)
-        if not path.is_file():
-            raise EngineProblem(
-                "engine_not_found",
-                "The engine's Python was not found.",
-                f"There is no file {path}, named by {origin}.",
-                "Correct the path, or clear it so that the add-on looks for the engine itself.",
-            )
-        return _command_of(path, origin)
-    checkout = Path(__file__).resolve().parents[2]
-    if (checkout / "engine" / "__main__.py").is_file():
-        python = venv_python(checkout / ".venv")
-        if python.is_file():
-            return EngineCommand([str(python), "-m", "engine"], checkout, "the checkout's .venv")
-    command = shutil.which("shapewright", path=environment.get("PATH"))
-    if command:
-        return EngineCommand([command], None, "the command on the PATH")
-    raise EngineProblem(
-        "engine_not_found",
-        "No engine is installed that the add-on could start.",
-        "Neither its preferences nor the PATH name one.",
-        "Run scripts/setup in the Shapewright checkout (or `pip install .` into a Python 3.11 or newer environment), "
-        "then put the path of that Python into the add-on's preferences.",
-    )
-
-
-def venv_python(environment: Path) -> Path:
-    """Where a virtual environment keeps its interpreter."""
-    return environment / "Scripts" / "python.exe" if os.name == "nt" else environment / "bin" / "python"
-
-
-def _command_of(python: Path, origin: str) -> EngineCommand:
-    # An environment inside a checkout need not have the engine installed: it is found from the checkout's folder.
-    # (Not resolved: a virtual environment's python is often a link, and what it links to knows no packages.)
-    for folder in python.absolute().parents[:4]:
-        if (folder / "engine" / "__main__.py").is_file() and (folder / "engine" / "server").is_dir():
-            return EngineCommand([str(python), "-m", "engine"], folder, origin)
-    return EngineCommand([str(python), "-m", "engine"], None, origin)
 
 
 class EngineProcess:
@@ -129,6 +62,14 @@ class EngineProcess:
     @property
     def log_path(self) -> Path:
         return self.folder / "engine.log"
+
+    def configure(self, settings: Mapping[str, Any]) -> None:
+        """Takes over the preferences; they hold from the next start on."""
+        self.preferred_python = str(settings.get("engine_python") or "")
+
+    def facts(self) -> list[Fact]:
+        found = [Fact(f"Found by {self.found_by}")] if self.found_by else []
+        return [*found, Fact(f"Log: {self.log_path}", self.log_path)]
 
     def start(self) -> None:
         """Begins to start the engine; returns at once. Nothing happens where it starts or runs already."""
@@ -336,3 +277,20 @@ def _read_announcement(path: Path) -> EngineClient | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return EngineClient(port, token, str(announced.get("host") or "127.0.0.1")) if token and 0 < port < 65536 else None
+
+
+CONNECTION = ConnectionKind(
+    "local",
+    "This Machine",
+    "The engine runs beside Blender, is started with the first job and ends with Blender",
+    EngineProcess,
+    (
+        Setting(
+            "engine_python",
+            "Engine's Python",
+            "Python interpreter (or virtual environment) that the Shapewright engine is installed in. "
+            "Empty: the add-on looks for it",
+            "file",
+        ),
+    ),
+)

@@ -3,9 +3,9 @@
 import bpy
 from bpy.props import BoolProperty, StringProperty
 
-from .. import preferences, properties
-from ..link.client import EngineProblem
-from ..session import session
+from .. import preferences, session
+from ..link.problem import EngineProblem
+from ..ui.drawing import duration
 
 
 def job_settings() -> dict[str, object]:
@@ -23,15 +23,6 @@ def job_settings() -> dict[str, object]:
     }
 
 
-def prior_named() -> dict[str, object]:
-    """The prior by its name: which ones there are is not known before the engine runs, and a script need not wait."""
-    return {
-        "prior": StringProperty(
-            name="Prior", description="What the engine knows about shapes", default=properties.DEFAULT_PRIOR
-        )
-    }
-
-
 class JobOperator:
     """Starts a job and returns at once in a window, or waits for its end without one: the same job either way."""
 
@@ -44,7 +35,7 @@ class JobOperator:
 
     def told(self, job: session.Job) -> str:
         """What is said when the job is done."""
-        return f"{job.title}: {preferences.duration(job.seconds)}"
+        return f"{job.title}: {duration(job.seconds)}"
 
     def take_settings(self, settings: bpy.types.PropertyGroup, names: object) -> None:
         """A click takes the settings that the panel shows; a call from a script says what it wants."""
@@ -55,7 +46,7 @@ class JobOperator:
     def run(self, context: bpy.types.Context) -> set:
         running = session.current()
         try:
-            session.configure(preferences.of(context).engine_python)
+            preferences.configure(context)
             job = running.submit(self.make_job(context))
         except EngineProblem as problem:
             self.report({"ERROR"}, str(problem))

@@ -1,0 +1,112 @@
+"""Meshes on the wire and ready for Blender: NPZ is read and written here and nowhere else. No bpy."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from .problem import bad_answer
+
+
+@dataclass
+class MeshArrays:
+    """A triangle mesh made ready for Blender off the main thread: setting it there is copying memory.
+
+    vertices: (V, 3) float32.  faces: (F, 3) int32.  normals: (V, 3) float32 or None, as the engine sent them.
+    edges: (E, 2) int32, each undirected edge once.  corner_edges: (3F,) int32, the edge that leaves each face corner.
+    code: what the prior knows the shape by, float32 of any shape, and pose: (4, 4) float64, canonical frame -> the
+    vertices' frame; both None for a mesh without a code.
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    normals: np.ndarray | None
+    edges: np.ndarray
+    corner_edges: np.ndarray
+    code: np.ndarray | None = None
+    pose: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, vertices: np.ndarray, faces: np.ndarray, normals: np.ndarray | None = None) -> MeshArrays:
+        """Checks what the engine sent and finds the edges. Raises EngineProblem('bad_answer') for a damaged mesh."""
+        vertices = np.ascontiguousarray(vertices, np.float32)
+        faces = np.ascontiguousarray(faces, np.int32)
+        if vertices.ndim != 2 or vertices.shape[1] != 3 or faces.ndim != 2 or faces.shape[1] != 3:
+            raise bad_answer(
+                f"A mesh came with vertices {vertices.shape} and faces {faces.shape} instead of (V, 3) and (F, 3)."
+            )
+        if not np.isfinite(vertices).all():
+            raise bad_answer("A mesh came with coordinates that are not finite numbers.")
+        if len(faces) and (faces.min() < 0 or faces.max() >= len(vertices)):
+            raise bad_answer("A mesh came with faces that name vertices it does not have.")
+        # Blender takes neither a face that names a vertex twice nor the same triangle twice (Mesh.validate drops them).
+        distinct = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
+        if not distinct.all():
+            faces = faces[distinct]
+        faces = _without_twins(faces)
+        if normals is not None:
+            normals = np.ascontiguousarray(normals, np.float32)
+            if normals.shape != vertices.shape:
+                raise bad_answer(f"A mesh came with normals {normals.shape} for vertices {vertices.shape}.")
+        corners = faces.reshape(-1)
+        following = np.roll(faces, -1, axis=1).reshape(-1)
+        low = np.minimum(corners, following).astype(np.int64)
+        high = np.maximum(corners, following)
+        keys, corner_edges = np.unique(low * max(len(vertices), 1) + high, return_inverse=True)
+        edges = np.stack([keys // max(len(vertices), 1), keys % max(len(vertices), 1)], axis=1).astype(np.int32)
+        return cls(vertices, faces, normals, edges, corner_edges.reshape(-1).astype(np.int32))
+
+
+def _without_twins(faces: np.ndarray) -> np.ndarray:
+    """Drops every further triangle over the same three vertices. Hardly any mesh has one: hashes tell first."""
+    ordered = np.sort(faces, axis=1).astype(np.uint64)
+    keys = (ordered[:, 0] * np.uint64(0x9E3779B97F4A7C15)) ^ (ordered[:, 1] << np.uint64(32)) ^ ordered[:, 2]
+    if len(np.unique(keys)) == len(keys):
+        return faces
+    _, first = np.unique(ordered, axis=0, return_index=True)
+    return np.ascontiguousarray(faces[np.sort(first)])
+
+
+def encode_arrays(arrays: Mapping[str, np.ndarray | None]) -> bytes:
+    """NPZ bytes of the arrays that are not None, in the types of the wire: float32, int32 for faces, float64 for poses.
+
+    A name may end in the number of a shape ('faces_2').
+    """
+    types = {"faces": np.int32, "pose": np.float64}
+    kept = {
+        name: np.ascontiguousarray(value, types.get(name.split("_")[0], np.float32))
+        for name, value in arrays.items()
+        if value is not None
+    }
+    buffer = io.BytesIO()
+    np.savez(buffer, **kept)
+    return buffer.getvalue()
+
+
+def decode_mesh(data: bytes) -> MeshArrays:
+    """NPZ bytes -> MeshArrays. Never unpickles. Raises EngineProblem('bad_answer') where the bytes are not a mesh."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            wanted = ("vertices", "faces", "normals", "code", "pose")
+            arrays = {name: archive[name] for name in wanted if name in archive.files}
+        vertices, faces = arrays["vertices"], arrays["faces"]
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as error:
+        raise bad_answer(f"A mesh could not be read ({type(error).__name__}: {error}).") from error
+    if vertices.dtype.kind not in "fiu" or faces.dtype.kind not in "iu":
+        raise bad_answer(f"A mesh came with vertices of type {vertices.dtype} and faces of type {faces.dtype}.")
+    normals = arrays.get("normals")
+    if normals is not None and (normals.dtype.kind != "f" or normals.size == 0):
+        normals = None
+    mesh = MeshArrays.of(vertices, faces, normals)
+    code, pose = arrays.get("code"), arrays.get("pose")
+    if code is not None:
+        if code.dtype.kind != "f" or not np.isfinite(code).all():
+            raise bad_answer("A code came that does not consist of finite numbers.")
+        if pose is None or pose.dtype.kind != "f" or pose.shape != (4, 4) or not np.isfinite(pose).all():
+            raise bad_answer("A code came without the pose that belongs to it.")
+        mesh.code, mesh.pose = np.ascontiguousarray(code, np.float32), np.array(pose, np.float64)
+    return mesh
