@@ -243,7 +243,7 @@ def test_a_variant_keeps_the_selected_part_a_blend_leads_from_one_to_the_other_a
     assert bpy.ops.shapewright.show_sliders(count=3, device="cpu", resolution=32) == {"FINISHED"}
     assert len(first.shapewright_sliders) == 3
     first.shapewright_sliders[0].value += 1.5
-    step_until(generative, lambda: not generative.sliders.busy, PATIENCE_S)
-    assert generative.sliders.problem is None
+    step_until(generative, lambda: not addon.driving.sliders().busy, PATIENCE_S)
+    assert addon.driving.sliders().problem is None
     bpy.context.view_layer.update()
     assert np.abs(np.array(first.dimensions) - before).max() > 0.02
