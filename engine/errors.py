@@ -18,6 +18,10 @@ class EngineError(Exception):
     why: str
     remedy: str
 
+    def __post_init__(self) -> None:
+        # They quote files and names, which may hold what no text can: half a surrogate pair could not be sent or shown.
+        self.what, self.why, self.remedy = map(_as_text, (self.what, self.why, self.remedy))
+
     def __str__(self) -> str:
         return f"{self.what} {self.why} {self.remedy}"
 
@@ -26,6 +30,10 @@ class EngineError(Exception):
 
     def __reduce__(self) -> tuple[type[EngineError], tuple[str, str, str, str]]:
         return type(self), (self.code, self.what, self.why, self.remedy)
+
+
+def _as_text(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class InputError(EngineError):

@@ -104,9 +104,9 @@ def _kernels() -> str:
 
 
 def _priors() -> str:
-    from ..priors.registry import SUFFIX, folders, verify
+    from ..priors.registry import prior_paths, verify
 
-    files = [path for folder in folders() if folder.is_dir() for path in sorted(folder.glob(f"*{SUFFIX}"))]
+    files = prior_paths()
     if not files:
         raise JobFailed(
             "no_priors",

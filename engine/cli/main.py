@@ -662,10 +662,9 @@ class _TrainingLine:
 
 
 def _priors_list(options: argparse.Namespace) -> int:
-    from ..jobs.wire import plain
     from ..priors.registry import list_priors
 
-    found = [plain(vars(prior)) for prior in list_priors()]
+    found = [prior.as_json() for prior in list_priors()]
     if options.json:
         print(json.dumps({"priors": found}))
     elif not found:
@@ -698,11 +697,10 @@ def _priors_verify(options: argparse.Namespace) -> int:
 
 
 def _priors_import(options: argparse.Namespace) -> int:
-    from ..jobs.wire import plain
     from ..priors.exchange import import_prior
 
     info = import_prior(options.file, options.name, options.replace)
-    print(json.dumps({"prior": plain(vars(info))}) if options.json else f"Imported {info.name}")
+    print(json.dumps({"prior": info.as_json()}) if options.json else f"Imported {info.name}")
     return DONE
 
 

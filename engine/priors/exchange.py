@@ -7,6 +7,7 @@ every number must be finite, and the weights must make the network that the card
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import re
 import shutil
@@ -14,7 +15,8 @@ import uuid
 from pathlib import Path
 
 from ..errors import InputError, JobFailed
-from .registry import SUFFIX, PriorInfo, find, list_priors, read_card, sha256, user_folder, verify
+from ..plain_json import sendable
+from .registry import SUFFIX, PriorInfo, find, list_priors, read_card, user_folder, verify
 
 
 def check_name(name: str) -> str:
@@ -48,22 +50,28 @@ def import_prior(path: str | Path, name: str = "", replace: bool = False) -> Pri
         )
     # Another suffix is no fault of the content: browsers and mail programs change names.
     with _Copy(path) as copy:
-        verify(copy)
+        info = verify(copy)
         load_prior(str(copy))
         name = check_name(name or str(read_card(copy)["name"]))
         target = user_folder() / f"{name}{SUFFIX}"
         known = next((info for info in list_priors() if info.name.casefold() == name.casefold()), None)
-        if known is not None and known.sha256 == sha256(copy):
+        if known is not None and known.sha256 == info.sha256:
             return known
-        if known is not None and not replace:
+        if (known is not None or os.path.lexists(target)) and not replace:
             raise InputError(
                 "prior_exists",
                 f"The prior '{name}' was not imported.",
-                "Another prior of that name is there already.",
+                "Another prior of that name is there already." if known is not None else
+                f"{target.name} is there already, though it is no prior that can be read.",
                 "Import it under another name, or say that it shall take the other's place (--replace).",
-            )
-        os.replace(copy, target)
-    return next(info for info in list_priors() if info.name == name)
+            )  # fmt: skip
+        info = dataclasses.replace(info, name=name, path=target, shipped=False)
+        sendable(info.as_json())  # all that could be refused is refused before the file is in its place
+        try:
+            os.replace(copy, target)
+        except OSError as error:  # a folder has that name, or the name is too long for the disk
+            raise _cannot_store(error) from error
+    return info
 
 
 class _Copy:

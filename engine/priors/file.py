@@ -115,7 +115,7 @@ def _load(path: Path, changed: int, size: int, device: str) -> Prior:
         field.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("field.")}, assign=True)
         if pose is not None:
             pose.load_state_dict({k[5:]: v for k, v in tensors.items() if k.startswith("pose.")}, assign=True)
-    except (RuntimeError, TypeError, ValueError, KeyError, ArithmeticError) as error:
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
         raise InputError(
             "prior_damaged",
             f"The prior {path.name} cannot be used.",

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import os
+import stat
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..plain_json import check_depth, plain, sendable
+
+log = logging.getLogger(__name__)
 
 SUFFIX = ".safetensors"
 _FORMAT = 1
 _LONGEST_HEADER = 20_000_000
+_LONGEST_LISTING = 2**20
+_told: set[tuple[str, str]] = set()
 
 
 @dataclass
@@ -33,6 +40,11 @@ class PriorInfo:
     bytes: int
     shipped: bool = False
     about: dict[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """As `/v1/info` and `/v1/priors` list it."""
+        listed: dict[str, Any] = plain(vars(self))
+        return listed
 
 
 def user_folder() -> Path:
@@ -61,10 +73,13 @@ def find(name_or_path: str | Path) -> Path:
         if path.is_file():
             return path
     elif name_or_path and not {"/", "\\"} & set(name_or_path):
-        for folder in folders():
-            path = folder / f"{name_or_path}{SUFFIX}"
-            if path.is_file():
-                return path
+        candidates = [folder / f"{name_or_path}{SUFFIX}" for folder in folders()]
+        files = [path for path in candidates if path.is_file()]
+        # As in `list_priors`, one that cannot be read hides no other of its name.
+        if len(files) > 1:
+            return next((path for path in files if _listed(path)), files[0])
+        if files:
+            return files[0]
     known = ", ".join(info.name for info in list_priors()) or "none"
     raise InputError(
         "prior_not_found",
@@ -84,8 +99,14 @@ def _refuse(path: Path, why: str) -> InputError:
 
 
 def _card(path: Path) -> dict[str, Any]:
-    """The card in the file's header, after checking header and sizes. Nothing is executed, no tensor is read."""
-    size = path.stat().st_size
+    """The card in the file's header, after checking header and sizes. Nothing is executed, no tensor is read.
+
+    InputError where it is damaged or could not be sent on, OSError where the file cannot be read.
+    """
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):  # opening a pipe would wait for ever
+        raise _refuse(path, "It is not a file.")
+    size = about.st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 16 or length > min(size - 8, _LONGEST_HEADER):
@@ -93,10 +114,16 @@ def _card(path: Path) -> dict[str, Any]:
         try:
             header = json.loads(file.read(length))
             card = json.loads(header.pop("__metadata__")["shapewright"])
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise _refuse(path, "It carries no Shapewright card.") from None
+    try:
+        check_depth(card)
+        sendable(plain(card))
+    except ValueError as error:
+        raise _refuse(path, f"Its card cannot be passed on: {error}.") from None
     if not isinstance(card, dict) or card.get("format") != _FORMAT:
-        raise _refuse(path, f"Its format is {card.get('format') if isinstance(card, dict) else '?'}, not {_FORMAT}.")
+        given = str(card.get("format"))[:100] if isinstance(card, dict) else "?"
+        raise _refuse(path, f"Its format is {given}, not {_FORMAT}.")
     missing = [k for k in ("name", "version", "architecture", "arguments", "classes") if k not in card]
     if missing:
         raise _refuse(path, f"Its card lacks: {', '.join(missing)}.")
@@ -109,11 +136,14 @@ def _card(path: Path) -> dict[str, Any]:
     for name, entry in header.items():
         try:
             begin, end = entry["data_offsets"]
+            if not all(type(number) is int and number >= 0 for number in (begin, end, *entry["shape"])):
+                raise ValueError("texts or fractions where counts belong")
             expected = math.prod(entry["shape"]) * widths[entry["dtype"]]
-        except (KeyError, TypeError, ValueError):
-            raise _refuse(path, f"The entry of its tensor {name} cannot be read.") from None
-        if not (0 <= begin <= end <= size - 8 - length) or end - begin != expected:
-            raise _refuse(path, f"Its tensor {name} is truncated.")
+            inside = 0 <= begin <= end <= size - 8 - length
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise _refuse(path, f"The entry of its tensor {name[:100]} cannot be read.") from None
+        if not inside or end - begin != expected:
+            raise _refuse(path, f"Its tensor {name[:100]} is truncated.")
     return card
 
 
@@ -130,10 +160,17 @@ def _info(path: Path, card: dict[str, Any]) -> PriorInfo:
     if isinstance(training, dict):
         kept = ("date", "steps", "seconds", "device", "shapes", "started_from")
         about["training"] = {key: training[key] for key in kept if key in training}
-    return PriorInfo(
+    info = PriorInfo(
         path.stem, path, str(card["version"]), card["architecture"], list(card["classes"]), sha256(path),
         path.stat().st_size, path.parent == Path(__file__).parent, about,
     )
+    try:
+        size = len(sendable(info.as_json()))
+    except ValueError as error:  # the file's name, for one, may be no text
+        raise _refuse(path, f"It cannot be listed: {error}.") from None
+    if size > _LONGEST_LISTING:
+        raise _refuse(path, f"What is listed of it has {size // 1000} kB, more than {_LONGEST_LISTING // 1000}.")
+    return info
 
 
 def sha256(path: Path) -> str:
@@ -149,20 +186,42 @@ def read_card(name_or_path: str | Path) -> dict[str, Any]:
     return _card(find(name_or_path))
 
 
-def list_priors() -> list[PriorInfo]:
-    """All priors found, those in the user's folder before the shipped ones; a name counts once. Damaged files are left
-    out (`verify` names their fault)."""
-    found: dict[str, PriorInfo] = {}
+def prior_paths() -> list[Path]:
+    """What has a prior's suffix in the folders searched, whatever it is; a folder that cannot be read has none."""
+    found: list[Path] = []
     for folder in folders():
-        for path in sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []:
-            if path.stem in found:
-                continue
-            try:
-                card = _card(path)
-            except InputError:
-                continue
-            found[path.stem] = _info(path, card)
+        try:
+            found += sorted(path for path in folder.iterdir() if os.path.normcase(path.name).endswith(SUFFIX))
+        except OSError:  # as a rule it is not there
+            continue
+    return found
+
+
+def list_priors() -> list[PriorInfo]:
+    """All priors found, those in the user's folder before the shipped ones; a name counts once. What is no prior, or
+    one that cannot be read, is left out and told once (`verify` names its fault); it hides no other."""
+    found: dict[str, PriorInfo] = {}
+    for path in prior_paths():
+        if path.stem in found:
+            continue
+        info = _listed(path)
+        if info is not None:
+            found[path.stem] = info
     return list(found.values())
+
+
+def _listed(path: Path) -> PriorInfo | None:
+    """How the prior is listed; None where it is not, which is told once."""
+    try:
+        return _info(path, _card(path))
+    except (InputError, OSError) as error:
+        why = error.why if isinstance(error, InputError) else error.strerror or type(error).__name__
+    except Exception as error:  # whatever is in that file, the others are listed
+        why = f"{type(error).__name__}: {error}"
+    if (str(path), why) not in _told:
+        _told.add((str(path), why))
+        log.warning("%s is left out of the priors: %s", ascii(path.name), why)
+    return None
 
 
 def verify(name_or_path: str | Path) -> PriorInfo:

@@ -18,9 +18,9 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from ..errors import InputError, JobFailed
-from ..jobs.wire import plain
+from ..plain_json import plain
 from ..priors.exchange import check_name, remove_prior
-from ..priors.registry import SUFFIX, PriorInfo, folders, list_priors, read_card
+from ..priors.registry import SUFFIX, PriorInfo, list_priors, prior_paths, read_card
 
 log = logging.getLogger(__name__)
 
@@ -39,22 +39,24 @@ class PriorList:
         try:
             state = _state()
             if state != self._state:
-                self._answer = {"priors": [plain(vars(prior)) for prior in list_priors()], "priors_error": None}
+                self._answer = {"priors": [prior.as_json() for prior in list_priors()], "priors_error": None}
                 self._state = state
         except Exception as error:  # one damaged file must not hide the engine
             log.exception("The priors cannot be listed")
             self._state = None
-            self._answer = {"priors": [], "priors_error": f"{type(error).__name__}: {error}"}
+            self._answer = {"priors": [], "priors_error": ascii(f"{type(error).__name__}: {error}")[1:-1]}
         return self._answer
 
 
 def _state() -> tuple[Any, ...]:
     """What changes where a prior is added, removed or replaced."""
     found = []
-    for folder in folders():
-        for path in sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []:
+    for path in prior_paths():
+        try:
             about = path.stat()
             found.append((str(path), about.st_mtime_ns, about.st_size))
+        except OSError:  # a link to nothing, or gone meanwhile
+            found.append((str(path), 0, 0))
     return tuple(found)
 
 
@@ -64,8 +66,7 @@ def add_routes(app: FastAPI, data_dir: Path) -> None:
     @app.get("/v1/priors/{name}")
     async def card(name: str) -> dict[str, Any]:
         info = await asyncio.to_thread(_listed, name)
-        answer: dict[str, Any] = plain(vars(info))
-        return answer | {"card": plain(await asyncio.to_thread(read_card, info.path))}
+        return info.as_json() | {"card": plain(await asyncio.to_thread(read_card, info.path))}
 
     @app.get("/v1/priors/{name}/file")
     async def file(name: str) -> FileResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 
 from engine.fields.families.grid import GridField
 from engine.priors.file import save_prior
+from tests.engine.priors.test_bad_entries import BAD_CARDS, with_card
 from tests.engine.server.conftest import Client, server, strange_command
 
 
@@ -93,3 +95,33 @@ def test_forms_and_names_that_cannot_be(priors: Client, content: bytes) -> None:
         assert priors.http.get(f"/v1/priors/{path}/file").status_code == 404
     bare = httpx.get(f"http://127.0.0.1:{priors.port}/v1/priors/household/file", trust_env=False)
     assert bare.status_code == 401
+
+
+def test_bad_priors_sent_and_bad_entries_in_the_folder_leave_the_list_whole(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    good = tmp_path / "good.safetensors"
+    good.write_bytes(content)
+    kinds = ("half a surrogate pair", "300 objects deep", "half a surrogate pair as its architecture")
+    for number, kind in enumerate(kinds):
+        with_card(good, mine / f"bad {number}.safetensors", **BAD_CARDS[kind])
+    bad = [path.read_bytes() for path in sorted(mine.iterdir())]
+    if os.name != "nt":
+        os.mkfifo(mine / "pipe.safetensors")
+        (mine / "dangling.safetensors").symlink_to(mine / "nothing")
+    (mine / "folder.safetensors").mkdir()
+    monkeypatch.setenv("SHAPEWRIGHT_PRIORS", str(mine))
+    before = sorted(mine.iterdir())
+    with server(tmp_path, strange_command(tmp_path)) as client:
+        assert names(client) == ["household"]
+        for sent in bad:
+            answer = bring(client, sent, name="tins")
+            assert answer.status_code == 422 and answer.json()["error"]["code"] == "prior_damaged", answer.text
+            assert names(client) == ["household"] and client.info()["priors_error"] is None
+        assert bring(client, content, name="tins").status_code == 201
+        assert names(client) == ["tins", "household"]
+        assert client.http.get("/v1/priors/tins").json()["card"]["name"] == "cups"
+        assert client.http.get("/v1/priors/bad 0").status_code == 404
+    assert sorted(mine.iterdir()) == sorted([*before, mine / "tins.safetensors"])
