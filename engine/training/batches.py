@@ -14,13 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .supervision import UNITS, VIEWS
+from .coverage import Seen, draw_count, draw_kind, draw_quarters, quarter_turns, scan_record, seen_from, spoil
+from .supervision import UNITS
 
-POINTS = 2048
-"""Points of a partial cloud; fewer are padded with weight 0."""
+POINTS = 4096
+"""Room for a cloud's points in a batch, as many as completion looks at; fewer are padded with weight 0."""
 
-WHOLE_SHARE = 0.3
-"""How often the evidence is the complete surface: what codes that can be generated and blended are learnt from."""
+FULL = 2048
+"""A cloud of more points is given in so many points' worth of weights (see engine.fields.evidence.cloud_evidence)."""
 
 AMBIGUOUS = 0.6
 """A shape whose winding number agrees less than this with visibility has no inside to be sure of: its distances are
@@ -29,10 +30,10 @@ taken as unsigned."""
 
 @dataclass
 class Batch:
-    """points, origins: (B, POINTS, 3).  weights, ray_weights: (B, POINTS).  queries, gradients: (B, P, 3).
-    distances: (B, P).  Canonical frame.  whole: (B,) bool, where the evidence is the complete surface.  signed: (B,)
-    bool, where the distances' signs are to be trusted.  seats: (B,) long, the places of the shapes among those trained
-    on."""
+    """points, origins: (B, POINTS, 3).  weights, ray_weights: (B, POINTS), at most FULL in all.  queries, gradients:
+    (B, P, 3).  distances: (B, P).  Canonical frame, its front possibly wrong.  whole: (B,) bool, where the evidence is
+    the complete surface and said to be so.  signed: (B,) bool, where the distances' signs are to be trusted.  seats:
+    (B,) long, the places of the shapes among those trained on."""
 
     points: Tensor
     weights: Tensor
@@ -123,49 +124,26 @@ def make_example(
     view: a fixed single view, clean (validation), or None for a random kind of evidence.
     """
     surface = record["surface"].astype(np.float32) / UNITS
-    seen, viewpoints = record["seen"], record["viewpoint"]
-    kind = rng.random() if view is None else 0.0
-    whole = kind > 1 - WHOLE_SHARE  # everything, from nowhere: how complete shapes are encoded
-    warp = Warp(rng, surface, pose_noise and not whole) if augment else _identity(surface)
-    origin = np.zeros((len(surface), 3), np.float32)
-    known = np.zeros(len(surface), np.float32)
-    if whole:
-        pick = np.ones(len(surface), bool)
-    else:
-        first = int(rng.integers(VIEWS)) if view is None else view
-        pick = (seen >> first) & 1 == 1
-        origin[:] = viewpoints[first]
-        if kind > 0.9 * (1 - WHOLE_SHARE):  # a second view
-            second = int(rng.integers(VIEWS))
-            new = ((seen >> second) & 1 == 1) & ~pick
-            origin[new] = viewpoints[second]
-            pick |= new
-        known[:] = 1.0 if view is not None or rng.random() < 0.8 else 0.0
-    chosen = np.flatnonzero(pick)
-    if len(chosen) < 16:
-        chosen = np.arange(len(surface))
-        known[:] = 0
-    if view is None and not whole and rng.random() < 0.25:  # a hole, as dark or shiny parts leave
-        centre = surface[rng.choice(chosen)]
-        far = np.linalg.norm(surface[chosen] - centre, axis=1) > rng.uniform(0.05, 0.25)
-        if far.sum() > 64:
-            chosen = chosen[far]
-    limit = POINTS if whole or view is not None else int(rng.choice([POINTS, POINTS, 1024, 400]))
-    if len(chosen) > limit:
-        chosen = rng.choice(chosen, limit, replace=False)
-    points = warp.points(surface[chosen])
-    origins = warp.points(origin[chosen])
-    if view is None and not whole and rng.random() < 0.4:
-        sigma = rng.uniform(0.0, 0.01)
-        points = points + rng.normal(0.0, sigma, points.shape).astype(np.float32)
-        if rng.random() < 0.25:
-            wild = rng.random(len(points)) < rng.uniform(0.0, 0.08)
-            points[wild] = rng.uniform(-0.5, 0.5, (int(wild.sum()), 3))
-    padding = POINTS - len(points)
-    weights = np.concatenate([np.ones(len(points)), np.zeros(padding)]).astype(np.float32)
-    rays = np.concatenate([known[chosen], np.zeros(padding)]).astype(np.float32)
-    points = np.concatenate([points, np.zeros((padding, 3), np.float32)])
-    origins = np.concatenate([origins, np.ones((padding, 3), np.float32)])
+    kind = draw_kind(rng) if view is None else "views"
+    seen = scan_record(record, rng, kind) if view is None else _clean_view(record, view)
+    warp = Warp(rng, surface, pose_noise and kind != "whole") if augment else _identity(surface)
+    room = POINTS if view is None else FULL
+    limit = draw_count(rng, POINTS) if view is None and kind != "whole" else FULL
+    if len(seen) > limit:
+        seen = seen.at(rng.choice(len(seen), limit, replace=False))
+    seen = Seen(warp.points(seen.points), warp.points(seen.origins), seen.known)
+    quarters = 0
+    if view is None and kind != "whole":
+        seen.points = spoil(seen, rng)
+        quarters = draw_quarters(rng)
+    strength = min(1.0, FULL / len(seen))  # as in `cloud_evidence`: more points are no stronger evidence
+    points, weights, origins, rays = (
+        np.concatenate([part, np.full((room - len(part), *part.shape[1:]), filler, np.float32)])
+        for part, filler in (
+            (quarter_turns(seen.points, quarters), 0), (np.full(len(seen), strength, np.float32), 0),
+            (quarter_turns(seen.origins, quarters), 1), (strength * seen.known, 0),
+        )
+    )  # fmt: skip
 
     which = rng.choice(len(record["query"]), queries, replace=False)
     x = record["query"][which].astype(np.float32) / UNITS
@@ -173,7 +151,17 @@ def make_example(
         x, record["distance"][which].astype(np.float32) / UNITS, record["gradient"][which].astype(np.float32) / 127
     )
     signed = np.bool_(record["agreement"] >= AMBIGUOUS)
-    return points, weights, origins, rays, warp.points(x), distance, gradient, np.bool_(whole), signed
+    targets = quarter_turns(warp.points(x), quarters), distance, quarter_turns(gradient, quarters)
+    return points, weights, origins.astype(np.float32), rays, *targets, np.bool_(kind == "whole"), signed
+
+
+def _clean_view(record: NDArray[np.void], view: int) -> Seen:
+    """One view as it is; the whole surface, seen from nobody knows where, where that shows hardly anything."""
+    seen = seen_from(record, np.array([view]))
+    if len(seen) >= 16:
+        return seen
+    surface = record["surface"].astype(np.float32) / UNITS
+    return Seen(surface, np.zeros_like(surface), np.zeros(len(surface), np.float32))
 
 
 def make_batch(

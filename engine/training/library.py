@@ -43,7 +43,7 @@ MESH_SUFFIXES = (".ply", ".obj", ".stl", ".off", ".glb", ".gltf")
 SCENE = "scene"
 """Source of the shapes that came from a person's own scene."""
 OTHER = "other"
-"""Category of shapes no household prior is trained on."""
+"""Category of shapes that no prior is trained on: they are several things in one."""
 
 # (class in the index, pattern searched in the shape's name, category): the first line that fits wins, an empty pattern
 # always fits. A class that no line names is its own category, so a user's own classes need no entry here.
@@ -90,11 +90,18 @@ CATEGORY_TABLE: tuple[tuple[str, str, str], ...] = (
     ("bottle", r"", "bottle"),
     ("pot", r"", "pot"),
     ("jar", r"", "jar"),
-    ("bench", r"", OTHER),
-    ("car", r"", OTHER),
-    ("plane", r"", OTHER),
-    ("plant", r"", OTHER),
+    ("plane", r"", "aeroplane"),
 )
+
+BESIDE = frozenset(
+    (
+        "aeroplane", "animal", "bicycle", "boat", "building", "bus", "car", "clothing", "column", "exterior", "fence",
+        "figure", "food", "motorcycle", "plant", "playground", "rock", "ship", "spaceship", "sport", "staircase",
+        "tank", "tractor", "train", "truck", "vehicle_other",
+    )
+)  # fmt: skip
+"""Categories that a prior of household things learns beside them, in a share of the draws of their own (see
+`engine.training.prior_training.select`), so that it knows a car when it sees one."""
 
 
 def category_of(class_name: str, name: str = "") -> str:
@@ -126,8 +133,8 @@ class Shape:
 
     @property
     def category(self) -> str:
-        """The class a prior learns, from `CATEGORY_TABLE`. What the household prior leaves out ('car', 'plant', ...) is
-        as good as any other class in a library of one's own."""
+        """The class a prior learns, from `CATEGORY_TABLE`. What that leaves out is as good as any other class in a
+        library of one's own."""
         found = category_of(self.class_name, self.name)
         return self.class_name if found == OTHER and self.source == SCENE else found
 

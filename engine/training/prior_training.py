@@ -33,9 +33,9 @@ from ..geometry.sampling import sample_surface
 from ..priors.file import ARCHITECTURES, Field, Prior, load_prior, save_prior
 from ..priors.latent import LatentModel
 from ..surfaces.marching import extract_sparse
-from .batches import POINTS, make_batch, make_example
+from .batches import FULL, make_batch, make_example
 from .latent import VARIANTS, encode_shapes, fit_latent, held_out_likelihood
-from .library import OTHER, Library, load_library
+from .library import BESIDE, OTHER, Library, load_library
 from .pose import train_pose
 from .supervision import QUERIES, UNITS, VIEWS, build_supervision
 from .train import (
@@ -55,6 +55,9 @@ log = logging.getLogger(__name__)
 REAL_SHARE = 0.4
 """Share of the training draws given to sources that hold less than a fifth of the shapes: variety beats number."""
 
+BESIDE_SHARE = 0.15
+"""Share of the draws given to the categories of `BESIDE`, where there are others."""
+
 
 @dataclass
 class Selection:
@@ -69,7 +72,8 @@ class Selection:
 
 
 def select(library: Library, usable: NDArray[np.bool_]) -> Selection:
-    """Which records to learn from and how often: classes evened out by the square root of their size, rare sources up.
+    """Which records to learn from and how often: classes evened out by the square root of their size, rare sources up,
+    and what a household prior knows beside (`BESIDE`) in a share of its own.
 
     usable: (records,) bool. Shapes of split 'validation' or 'excluded' and of category 'other' are never drawn.
     """
@@ -92,6 +96,10 @@ def select(library: Library, usable: NDArray[np.bool_]) -> Selection:
     if is_rare.any() and not is_rare.all():
         weights[is_rare] *= REAL_SHARE / weights[is_rare].sum()
         weights[~is_rare] *= (1 - REAL_SHARE) / weights[~is_rare].sum()
+    beside = np.array([shapes[k].category in BESIDE for k in training])
+    if beside.any() and not beside.all():
+        weights[beside] *= BESIDE_SHARE / weights[beside].sum()
+        weights[~beside] *= (1 - BESIDE_SHARE) / weights[~beside].sum()
     classes = sorted({shapes[k].category for k in training})
     labels = np.array([classes.index(s.category) if s.category in classes else 0 for s in shapes], np.int64)
     held_out = [
@@ -152,7 +160,7 @@ def validation_completion(
 
 def _code_alone(field: GridField, truth: NDArray[np.float32], resolution: int, rng: np.random.Generator) -> float:
     """F-score at 2 % of a shape that was encoded whole and decoded from the code alone: how well codes hold shapes."""
-    points = torch.as_tensor(truth[:POINTS], device=next(field.parameters()).device)
+    points = torch.as_tensor(truth[:FULL], device=next(field.parameters()).device)
     with torch.no_grad():
         features = field.decode(field.encode(whole_evidence(points[None], field.resolution)).mean)
         try:

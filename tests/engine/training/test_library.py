@@ -223,5 +223,6 @@ def test_categories() -> None:
     assert category_of("office_chair") == "chair"
     assert category_of("chair", "BlendSwap-CC-0__modernArmchair") == "armchair"
     assert category_of("cabinet_shelf", "Scopia__kids_shelves") == "shelf"
-    assert category_of("car") == "other"
+    assert category_of("car") == "car" and category_of("plane") == "aeroplane"
+    assert category_of("mug_cup_glass", "Scopia__plate") == "other"
     assert category_of("dragon") == "dragon"
