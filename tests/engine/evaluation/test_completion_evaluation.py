@@ -36,7 +36,7 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
         Shape("made", "chair", "tall", "train", mesh=box(1, 1, 2)),
         Shape("made", "table", "held out", "validation", mesh=box(30, 21, 5)),
         Shape("made", "chair", "held out", "validation", mesh=box(1.1, 0.9, 2)),
-        Shape("made", "car", "held out", "validation", mesh=box(4, 2, 1)),
+        Shape("made", "mug_cup_glass", "a plate and more", "validation", mesh=box(4, 2, 1)),
     ]
     write_library(tmp_path / "library", shapes)
     return load_library(tmp_path / "library", splits_by_design=False)
