@@ -7,8 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from engine.fields.evidence import evidence_grid
 
+from engine.fields.observations.evidence import evidence_grid
 from engine.training import coverage
 from engine.training.batches import FULL, POINTS, Batch, make_batch
 from engine.training.coverage import (
