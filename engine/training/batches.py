@@ -21,7 +21,7 @@ POINTS = 4096
 """Room for a cloud's points in a batch, as many as completion looks at; fewer are padded with weight 0."""
 
 FULL = 2048
-"""A cloud of more points is given in so many points' worth of weights (see engine.fields.observations.evidence.cloud_evidence)."""
+"""A cloud of more points is given in so many points' worth of weights, as `cloud_evidence` does."""
 
 AMBIGUOUS = 0.6
 """A shape whose winding number agrees less than this with visibility has no inside to be sure of: its distances are
