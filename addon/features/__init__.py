@@ -97,9 +97,9 @@ def _register(features: Mapping[str, Feature]) -> None:
         setattr(bpy.types.Scene, group, PointerProperty(type=cls))
         _groups[group] = cls
     for feature in features.values():
+        feature.register()
         _registered.append(feature)
         session.COMPANIONS.update(feature.companions)
-        feature.register()
         for panel in feature.panels:
             panel.bl_order = feature.order
         for cls in (*feature.operators, *feature.panels):
@@ -110,7 +110,7 @@ def unregister() -> None:
     while _registered:
         feature = _registered.pop()
         for cls in reversed((*feature.operators, *feature.panels)):
-            if cls.is_registered:
+            if getattr(cls, "is_registered", False):
                 bpy.utils.unregister_class(cls)
         feature.unregister()
         for name in feature.companions:
