@@ -71,7 +71,7 @@ def test_an_upload_that_never_finished_goes_after_a_day(tmp_path: Path) -> None:
     for folder in (old, new):
         write(folder / "arrays.npz")
     age(old)
-    assert storage.read_adoptable(tmp_path) == []
+    assert storage.read_adoptable(tmp_path) == ([], [])
     assert not old.exists() and (new / "arrays.npz").exists()
 
 
