@@ -168,6 +168,17 @@ def _parser() -> argparse.ArgumentParser:
         help="of completion: answers asked for a scan; the best is judged, their diversity is told (default: 1)",
     )
     evaluate.add_argument("--noise", type=float, default=0.0, metavar="S", help="of the scans, longest side 1")
+    evaluate.add_argument(
+        "--cloud", type=_count, default=0, metavar="N",
+        help="of completion: complete clouds of N points from nobody knows where, instead of scans",
+    )
+    evaluate.add_argument(
+        "--front-off", type=int, choices=(0, 1, 2, 3), default=0,
+        help="of completion: quarter turns by which the front is wrong, in the canonical pose",
+    )
+    evaluate.add_argument(
+        "--only", type=Path, metavar="FILE", help="of completion: the shapes to judge, source/class/name one a line"
+    )
     evaluate.add_argument("--limit", type=_count, metavar="N", help="at most so many shapes")
     evaluate.add_argument("--points", type=_count, metavar="N", help="judged a shape (100000; reconstruction: 1000000)")
     evaluate.add_argument("--resolution", type=int, metavar="N", help="default: 128; reconstruction: 256")
@@ -479,6 +490,20 @@ def _stop_on_interrupt() -> Any:
 # --------------------------------------------------------------------------------------------------------------- train
 
 
+def _keys_in(file: Path | None) -> list[str] | None:
+    """The lines of a file that name shapes; None without a file."""
+    if file is None:
+        return None
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            "keys_unreadable", f"The list of shapes {file} cannot be read.", f"{error}.",
+            "Give a text file with source/class/name one a line.",
+        ) from None  # fmt: skip
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
 def _evaluate(options: argparse.Namespace) -> int:
     if options.what == "generation":
         from .generate import evaluate as evaluate_generation
@@ -545,6 +570,9 @@ def _evaluate(options: argparse.Namespace) -> int:
             limit=options.limit,
             pose=options.pose,
             points=options.points,
+            cloud=options.cloud,
+            front_off=options.front_off,
+            only=_keys_in(options.only),
             on_progress=show,
             should_stop=should_stop,
         )

@@ -1,4 +1,4 @@
-"""How well shapes are completed from one view: protocol, baselines, report.
+"""How well shapes are completed from one view, or from a complete and noisy cloud: protocol, baselines, report.
 
 The measures follow Convolutional Occupancy Networks (Peng et al., ECCV 2020) and, for the F-score, Tatarchenko et al.
 (CVPR 2019): 100,000 points on the answer and on the truth, distances with the longest side of the true shape 1.
@@ -38,7 +38,7 @@ from ..geometry.meshes import Mesh
 from ..geometry.metrics import evaluate_cloud_pair, iou
 from ..geometry.sampling import estimate_normals, sample_surface
 from ..geometry.signed_distance import SignedDistance, winding_number
-from ..geometry.transforms import Similarity
+from ..geometry.transforms import Similarity, yaw_rotation
 from ..training.library import OTHER, Library, canonicalise
 from ..training.scans import random_viewpoint, scan, true_surface
 from .pictures import CLAY, COMPLETED, Picture, camera_for, contact_sheet, draw_cloud, draw_mesh, save_picture
@@ -55,16 +55,18 @@ class Answer:
 
 
 Completer = Callable[[PointCloud], "Mesh | Answer"]
-"""Partial points (with viewpoint, without normals) -> the whole surface, in the frame of the points."""
+"""Points (with viewpoint where they are a scan, without normals) -> the whole surface, in the points' frame."""
 
 Pose = Literal["canonical", "free", "any"]
 
 BASELINES = ("input", "input + mirror", "retrieval", "poisson")
 
 METRICS = (
-    "f_score", "chamfer_l1", "iou", "normal_consistency", "observed", "accuracy", "completeness", "tmd", "uhd",
-    "answers", "seconds",
+    "f_score", "chamfer_l1", "iou", "normal_consistency", "observed", "accuracy", "completeness", "invented", "tmd",
+    "uhd", "answers", "seconds",
 )  # fmt: skip
+INVENTED = 0.02
+"""Farther than this from the truth (longest side 1) an answer's surface is made up."""
 SEVERAL = ("tmd", "uhd", "answers")
 """Metrics of completers that give several answers to a scan; the others are of the first."""
 
@@ -76,6 +78,7 @@ LABELS = {
     "observed": "observed points to answer x1000",
     "accuracy": "accuracy x10",
     "completeness": "completeness x10",
+    "invented": "surface farther than 2 % from the truth, %",
     "tmd": "total mutual difference x100",
     "uhd": "unidirectional Hausdorff x100",
     "answers": "answers that differ",
@@ -103,6 +106,8 @@ class Protocol:
     pose: 'canonical' = completers get points in the canonical frame; 'free' = turned about z, scaled (0.01 to 100) and
     moved at random; 'any' = turned anyhow, scaled and moved (answers are taken back by the true transform before they
     are judged).
+    cloud: 0 = scans; else so many points evenly from the whole outer surface, with `noise` in any direction, seen from
+    nobody knows where.  front_off: quarter turns by which the points' front is wrong, in a canonical pose.
     """
 
     noise: float = 0.0
@@ -112,6 +117,8 @@ class Protocol:
     points: int = 100_000
     threshold: float = 0.01
     pose: Pose = "canonical"
+    cloud: int = 0
+    front_off: int = 0
 
 
 @dataclass
@@ -159,6 +166,9 @@ def run_completion_evaluation(
     points: int = 100_000,
     pixels: int = 160,
     pictures: int = 48,
+    cloud: int = 0,
+    front_off: int = 0,
+    only: Iterable[str] | None = None,
     on_progress: Callable[[int, int, str], None] = lambda done, total, what: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
@@ -166,16 +176,17 @@ def run_completion_evaluation(
 
     complete: the completer judged, or None for the baselines alone; `name` is its column and `fingerprint` (a hash of
     its weights and settings) tells stored rows of one completer from those of another.
-    classes: categories (None: all but 'other').  sources: parts of the library (None: all).  views: scans a shape.
+    classes: categories (None: all but 'other').  sources: parts of the library (None: all).  only: keys of the shapes
+    ('source/class/name'; None: all that are left).  views: scans a shape.  cloud, front_off: see `Protocol`.
     others: further completers as (name, fingerprint, callable).  limit: at most so many shapes, in turn by class.
     workers: processes that judge while this one completes.  pictures: at most so many rows in the contact sheet.
     on_progress(done, total, what); should_stop() is asked between shapes and raises Cancelled.
     Raises InputError where no shape fits the selection. A completer that raises EngineError or returns an empty mesh
     has failed on that scan: F-score, IoU and normal consistency 0, no distances, counted in the report.
     """
-    protocol = Protocol(noise, outliers, seed, pixels, points, pose=pose)
+    protocol = Protocol(noise, outliers, seed, pixels, points, pose=pose, cloud=cloud, front_off=front_off)
     out = Path(out_dir)
-    items = _select(library, split, classes, sources, views, limit)
+    items = _select(library, split, classes, sources, views, limit, only)
     completers: dict[str, tuple[str, Completer]] = {} if complete is None else {name: (fingerprint, complete)}
     completers.update({other: (mark, function) for other, mark, function in others})
     wanted = _available(baselines)
@@ -244,21 +255,26 @@ def run_completion_evaluation(
 
 
 def partial_scan(library: Library, index: int, view: int, protocol: Protocol) -> tuple[PointCloud, Similarity]:
-    """The scan numbered `view` of shape `index` as a completer gets it (no normals), and the transform that takes its
-    frame to the canonical one. Depends on the protocol's seed and the shape's key, not on its place in the library; the
-    viewpoint does not depend on the noise."""
+    """The scan (or complete cloud) numbered `view` of shape `index` as a completer gets it (no normals), and the
+    transform that takes its frame to the canonical one. Depends on the protocol's seed and the shape's key, not on its
+    place in the library; the viewpoint does not depend on the noise."""
     mesh, _ = canonicalise(library.mesh(index))
     rng = np.random.default_rng([protocol.seed, zlib.crc32(library.shapes[index].key.encode()), view])
     viewpoint = random_viewpoint(rng)
     yaw, size, move = rng.uniform(-np.pi, np.pi), 10.0 ** rng.uniform(-2.0, 2.0), rng.uniform(-5, 5, 3)
-    cloud = scan(mesh, viewpoint, rng, pixels=protocol.pixels, noise=protocol.noise, outliers=protocol.outliers)
-    out = Similarity()
+    if protocol.cloud:
+        surface, _ = true_surface(mesh, protocol.cloud, rng)
+        cloud = PointCloud(surface + rng.normal(0.0, protocol.noise, surface.shape).astype(np.float32))
+    else:
+        cloud = scan(mesh, viewpoint, rng, pixels=protocol.pixels, noise=protocol.noise, outliers=protocol.outliers)
+    out = Similarity(rotation=yaw_rotation(protocol.front_off * np.pi / 2))
     if protocol.pose == "free":
         out = Similarity(size, Rotation.from_rotvec([0.0, 0.0, yaw]).as_matrix(), move * size)
     elif protocol.pose == "any":
         turn = np.random.default_rng([protocol.seed, zlib.crc32(library.shapes[index].key.encode()), view, 1])
         out = Similarity(size, Rotation.random(random_state=int(turn.integers(2**31))).as_matrix(), move * size)
-    return PointCloud(out.apply(cloud.points), None, out.apply(viewpoint[None])[0]), out.inverse()
+    seen_from = None if cloud.viewpoint is None else out.apply(cloud.viewpoint[None])[0]
+    return PointCloud(out.apply(cloud.points), None, seen_from), out.inverse()
 
 
 def is_solid(mesh: Mesh, field: SignedDistance, rng: np.random.Generator) -> bool:
@@ -288,8 +304,8 @@ class _Judge:
             self._truth = (item.index, _Truth(self.library, item.index, self.protocol))
         truth = self._truth[1]
         cloud, back = partial_scan(self.library, item.index, item.view, self.protocol)
-        assert cloud.viewpoint is not None
-        observed = PointCloud(back.apply(cloud.points), None, back.apply(cloud.viewpoint[None])[0])
+        viewpoint = None if cloud.viewpoint is None else back.apply(cloud.viewpoint[None])[0]
+        observed = PointCloud(back.apply(cloud.points), None, viewpoint)
         for method in judgement.baselines:
             started = time.perf_counter()
             answer = self._baseline(method, observed)
@@ -342,7 +358,7 @@ class _Truth:
         rng = np.random.default_rng(0)
         if answer is None or (isinstance(answer, Mesh) and not _has_area(answer)):
             row |= {"failed": True, "f_score": 0.0, "normal_consistency": 0.0, "iou": 0.0 if row["solid"] else None}
-            return row | {"chamfer_l1": None, "accuracy": None, "completeness": None, "observed": None}
+            return row | dict.fromkeys(("chamfer_l1", "accuracy", "completeness", "observed", "invented"))
         if isinstance(answer, Mesh):
             points, normals = sample_surface(answer, self.protocol.points, rng)
             if self.inside is not None:
@@ -350,10 +366,11 @@ class _Truth:
         else:
             points, normals = answer.points, None
         threshold = self.protocol.threshold
-        measures = evaluate_cloud_pair(points, normals, self.points, self.normals, (threshold,))
+        measures = evaluate_cloud_pair(points, normals, self.points, self.normals, (threshold, INVENTED))
         row["f_score"] = measures[f"f_score@{threshold:g}"]
         for key in ("chamfer_l1", "accuracy", "completeness"):
             row[key] = measures[key]
+        row["invented"] = 1.0 - measures[f"precision@{INVENTED:g}"]
         if normals is not None:
             row["normal_consistency"] = measures["normal_consistency"]
         row["observed"] = float(cKDTree(points).query(observed.points)[0].mean())
@@ -464,17 +481,20 @@ def _work(judgement: _Judgement) -> _Judgement:
 
 def _select(
     library: Library, split: str, classes: Iterable[str] | None, sources: Iterable[str] | None, views: int,
-    limit: int | None,
+    limit: int | None, only: Iterable[str] | None = None,
 ) -> list[_Item]:  # fmt: skip
     indices = library.indices(split=split, categories=classes, sources=sources)
     if classes is None:
         indices = [i for i in indices if library.shapes[i].category != OTHER]
+    if only is not None:
+        wanted = set(only)
+        indices = [i for i in indices if library.shapes[i].key in wanted]
     if not indices:
         known = ", ".join(f"{c} {n}" for c, n in library.counts().items())
         raise InputError(
             "nothing_to_evaluate",
             "There is nothing to evaluate.",
-            f"No shape of the library is of the split '{split}' and of the classes and sources asked for.",
+            f"No shape of the library is of the split '{split}' and of the classes, sources and keys asked for.",
             f"Choose among what it holds: {known}.",
         )
     if limit is not None and limit < len(indices):  # in turn from every class
@@ -577,7 +597,10 @@ def _report(
     }
 
 
-_SCALES = {"chamfer_l1": 10.0, "accuracy": 10.0, "completeness": 10.0, "observed": 1000.0, "tmd": 100.0, "uhd": 100.0}
+_SCALES = {
+    "chamfer_l1": 10.0, "accuracy": 10.0, "completeness": 10.0, "invented": 100.0, "observed": 1000.0, "tmd": 100.0,
+    "uhd": 100.0,
+}  # fmt: skip
 
 
 def _figure(summary: dict[str, Any], metric: str, kind: str) -> str:
@@ -589,10 +612,14 @@ def _figure(summary: dict[str, Any], metric: str, kind: str) -> str:
 def markdown(report: dict[str, Any]) -> str:
     """The report as Markdown: a table of all measures, one for chairs and tables, one of F-scores by class."""
     protocol = report["protocol"]
+    what = f"single-view scans ({protocol['pixels']} pixels, noise {protocol['noise']:g}, outliers "
+    what += f"{protocol['outliers']:g}"
+    if protocol["cloud"]:
+        what = f"complete clouds ({protocol['cloud']:,} points, noise {protocol['noise']:g}"
+    front = f", front off by {protocol['front_off']} quarter turns" if protocol["front_off"] else ""
     lines = [
         f"Split `{protocol['split']}` of {', '.join(report['sources'])}: {report['shapes']} shapes, {report['scans']} "
-        f"single-view scans ({protocol['pixels']} pixels, noise {protocol['noise']:g}, outliers "
-        f"{protocol['outliers']:g}, pose {protocol['pose']}, seed {protocol['seed']}), {protocol['points']:,} "
+        f"{what}, pose {protocol['pose']}{front}, seed {protocol['seed']}), {protocol['points']:,} "
         f"evaluation points, longest side 1, {report['solid']} solid shapes. Mean / median.",
         "",
     ]

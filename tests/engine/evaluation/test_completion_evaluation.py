@@ -220,3 +220,51 @@ def test_poisson_closes_a_seen_box(library: Library) -> None:
     from scipy.spatial import cKDTree
 
     assert np.median(cKDTree(answer.vertices).query(cloud.points)[0]) < 0.02
+
+
+def test_a_complete_cloud_lies_all_over_the_outer_surface_and_nobody_knows_from_where(library: Library) -> None:
+    index = next(i for i in library.indices(split="validation") if library.shapes[i].category == "chair")
+    half = canonicalise(library.mesh(index))[0].vertices.max(0)
+    clean, back = partial_scan(library, index, 0, Protocol(cloud=3000))
+    assert clean.viewpoint is None and len(clean.points) == 3000 and np.array_equal(back.rotation, np.eye(3))
+    sides = np.abs(clean.points) / half
+    assert np.allclose(sides.max(1), 1, atol=1e-5)
+    for axis in range(3):
+        for sign in (-1, 1):
+            assert (np.abs(clean.points[:, axis] - sign * half[axis]) < 1e-5).sum() > 100
+    noisy, _ = partial_scan(library, index, 0, Protocol(cloud=3000, noise=0.005))
+    assert float((noisy.points - clean.points).std()) == pytest.approx(0.005, rel=0.1)
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_wrong_front_turns_what_the_completer_gets_and_the_answer_is_turned_back(
+    library: Library, quarters: int
+) -> None:
+    index = library.indices(split="validation")[0]
+    straight, _ = partial_scan(library, index, 0, Protocol(pixels=40))
+    turned, back = partial_scan(library, index, 0, Protocol(pixels=40, front_off=quarters))
+    assert straight.viewpoint is not None and turned.viewpoint is not None
+    assert np.allclose(back.apply(turned.points), straight.points, atol=1e-5)
+    turn = np.linalg.matrix_power(np.array([[0, -1, 0], [1, 0, 0], [0, 0, 1]]), quarters)
+    assert np.allclose(turned.points, straight.points @ turn.T, atol=1e-5)
+    assert np.allclose(turned.viewpoint, straight.viewpoint @ turn.T, atol=1e-5)
+
+
+def test_what_is_invented_is_told_and_chosen_shapes_alone_are_judged(library: Library, tmp_path: Path) -> None:
+    def with_a_limb(cloud: PointCloud) -> Mesh:
+        """Half of the surface is the box's own, half lies a whole unit away from it."""
+        solid = library.mesh(next(i for i, s in enumerate(library.shapes) if s.key == "made/table/held out"))
+        mesh, _ = canonicalise(solid)
+        count = len(mesh.vertices)
+        away = mesh.vertices + np.float32([0, 0, 1])
+        return Mesh(np.concatenate([mesh.vertices, away]), np.concatenate([mesh.faces, mesh.faces + count]))
+
+    report = run_completion_evaluation(
+        with_a_limb, library, out_dir=tmp_path, cloud=500, only=["made/table/held out", "made/chair/tall"],
+        **{**SMALL, "points": 10_000},
+    )  # fmt: skip
+    assert report["scans"] == 1 and report["classes"] == {"table": 1} and report["protocol"]["cloud"] == 500
+    figures = report["methods"]["completion"]["all"]
+    assert figures["invented"]["mean"] == pytest.approx(0.5, abs=0.03)
+    assert report["methods"]["input"]["all"]["invented"]["mean"] < 0.02  # the truth's points lie apart
+    assert "complete clouds (500 points" in (tmp_path / "report.md").read_text(encoding="utf-8")
