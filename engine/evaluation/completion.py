@@ -223,9 +223,9 @@ def run_completion_evaluation(
             ]
             answers = {}
             if missing or draw:
-                cloud, back = partial_scan(library, item.index, item.view, protocol)
+                scanned, back = partial_scan(library, item.index, item.view, protocol)
                 for method in dict.fromkeys([*missing, *draw]):
-                    answers[method] = (*_answer(completers[method][1], cloud, back), completers[method][0])
+                    answers[method] = (*_answer(completers[method][1], scanned, back), completers[method][0])
             todo = _Judgement(item, answers, [method for method in wanted if not stores[method].has(item)], draw)
             if not answers and not todo.baselines:
                 finish(todo)
