@@ -54,7 +54,7 @@ from addon.scene.write import build_mesh
 from addon.writers.side_by_side import SetWriter, in_place
 from engine.cli.generate import write_code
 from engine.errors import EngineError
-from engine.geometry.io import READABLE, load_input, write_mesh
+from engine.geometry.files import Loaded, load, readable, write_mesh
 from engine.geometry.meshes import Mesh
 from engine.jobs.base import FIT_METHODS, ShapeCode
 
@@ -69,7 +69,7 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     inputs, ignored = (new_shapes(options), 0) if options.mode == "generate" else find_inputs(options.input)
     if not inputs:
-        print(f"There is nothing to {options.mode} in {options.input}: no file ends in {', '.join(READABLE)}.")
+        print(f"There is nothing to {options.mode} in {options.input}: no file ends in {', '.join(readable())}.")
         return 2
     options.output.mkdir(parents=True, exist_ok=True)
     report = Report(options.output / REPORT)
@@ -180,8 +180,9 @@ def engine_folder(options: argparse.Namespace) -> Path:
 
 def find_inputs(folder: Path) -> tuple[list[Path], int]:
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    readable = [path for path in files if path.suffix.lower() in READABLE]
-    return readable, len(files) - len(readable)
+    known = readable()
+    found = [path for path in files if path.suffix.lower() in known]
+    return found, len(files) - len(found)
 
 
 def new_shapes(options: argparse.Namespace) -> list[Path]:
@@ -334,13 +335,16 @@ def run_file(running: blender_session.Session, path: Path, target: Path, options
     row: dict[str, Any] = {"input": path.name, "status": "failed", "outputs": [], "preview": None}
     stage = Stage()
     try:
-        source = None
+        source, offset = None, None
         if options.mode == "generate":
             job = make_generate_job(path, options, stage.scene)
         else:
-            source, viewpoint = load_into(stage, path)
+            loaded = load(path)
+            offset = loaded.offset
+            row["input_file"] = {"notes": loaded.notes, "dropped_points": loaded.dropped, "offset": offset.tolist()}
+            source, viewpoint = load_into(stage, path.stem, loaded)
             if options.viewpoint is not None:
-                viewpoint = options.viewpoint
+                viewpoint = tuple(float(v) for v in np.array(options.viewpoint) - offset)
             job = make_job(path, source, viewpoint, stage.depsgraph(), options)
         running.wait(running.submit(job), options.timeout)
         running.dismiss(job)
@@ -349,7 +353,7 @@ def run_file(running: blender_session.Session, path: Path, target: Path, options
         row["report"] = job.report
         for number, result in enumerate(job.results):
             name = target if number == 0 else target.with_name(f"{target.stem}_{number + 1}{target.suffix}")
-            write_mesh(name, mesh_of(result))
+            write_mesh(name, mesh_of(result), offset)
             row["outputs"].append(name.name)
             if blender_code.has_code(result):
                 write_code(name.with_suffix(".npz"), *code_of(result))
@@ -377,20 +381,21 @@ def run_file(running: blender_session.Session, path: Path, target: Path, options
     return row
 
 
-def load_into(stage: Stage, path: Path) -> tuple[bpy.types.Object, tuple[float, float, float] | None]:
-    """The file as an object at the world's origin, read as the command line reads it, and its viewpoint."""
-    points, normals, faces, viewpoint = load_input(path)
+def load_into(stage: Stage, name: str, loaded: Loaded) -> tuple[bpy.types.Object, tuple[float, float, float] | None]:
+    """A file as an object at the world's origin, read as the command line reads it, and its viewpoint; both about the
+    file's offset."""
+    points, normals, faces, viewpoint = loaded.points, loaded.normals, loaded.faces, loaded.viewpoint
     if faces is not None:
-        mesh = build_mesh(path.stem, MeshArrays.of(points, faces))
+        mesh = build_mesh(name, MeshArrays.of(points, faces))
     else:
-        mesh = bpy.data.meshes.new(path.stem)
+        mesh = bpy.data.meshes.new(name)
         mesh.vertices.add(len(points))
         mesh.attributes["position"].data.foreach_set("vector", np.ascontiguousarray(points, np.float32).reshape(-1))
         if normals is not None:
             attribute = mesh.attributes.new("normal", "FLOAT_VECTOR", "POINT")
             attribute.data.foreach_set("vector", np.ascontiguousarray(normals, np.float32).reshape(-1))
     seen_from = None if viewpoint is None else (float(viewpoint[0]), float(viewpoint[1]), float(viewpoint[2]))
-    return stage.add(bpy.data.objects.new(path.stem, mesh)), seen_from
+    return stage.add(bpy.data.objects.new(name, mesh)), seen_from
 
 
 def mesh_of(obj: bpy.types.Object) -> Mesh:

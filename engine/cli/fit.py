@@ -21,8 +21,8 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
         description="A clean closed surface from points with or without normals, a mesh with holes or a triangle "
         "soup, in the input's place and scale, by no prior.",
     )  # fmt: skip
-    fit.add_argument("input", type=Path, nargs="?", metavar="INPUT", help="PLY, OBJ, STL, OFF, GLB, XYZ, NPY or NPZ")
-    fit.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help=".ply, .obj, .glb or .stl")
+    fit.add_argument("input", type=Path, nargs="?", metavar="INPUT", help="a scan or mesh: PLY, OBJ, ...")
+    fit.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help=".ply, .obj, .glb, .stl or .off")
     fit.add_argument("--method", choices=FIT_METHODS, default="auto", help="default: auto; the others train a network")
     fit.add_argument("--resolution", type=int, default=128, metavar="N", help="detail: cells a side (16 to 512)")
     fit.add_argument("--smoothness", type=float, default=0.5, metavar="S", help="0 every point .. 1 very smooth (0.5)")
@@ -38,10 +38,11 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _fit(options: argparse.Namespace) -> int:
-    from ..geometry.io import load_input, write_mesh
-    from ..jobs.base import FitRequest, JobArrays, JobCallbacks
+    from ..geometry.files import write_mesh
+    from ..jobs.base import FitRequest, JobCallbacks
     from ..jobs.run import run_job
     from ..jobs.wire import parse_request, plain
+    from .inputs import arrays_of, notes_text, offset_note, read_input, tell
     from .main import DONE, _check_output, _parse_viewpoint, _ProgressLine, _stop_on_interrupt
 
     began = time.perf_counter()
@@ -60,23 +61,24 @@ def _fit(options: argparse.Namespace) -> int:
     })  # fmt: skip
     assert isinstance(request, FitRequest)
     _check_output(options.output, options.input or Path())
-    arrays = None
+    source, arrays, local = None, None, request
     if options.input is not None:
-        points, normals, faces, viewpoint = load_input(options.input)
-        if request.viewpoint is None and viewpoint is not None:
-            x, y, z = (float(v) for v in viewpoint)
-            request = dataclasses.replace(request, viewpoint=(x, y, z))
-        arrays = JobArrays(points, normals, faces)
+        source, request, local = read_input(options.input, request)
+        arrays = arrays_of(source)
     loaded = time.perf_counter()
 
     show = _ProgressLine()
     with _stop_on_interrupt() as should_stop:
-        result = run_job(request, arrays, JobCallbacks(show, should_stop=should_stop))
+        result = run_job(local, arrays, JobCallbacks(show, should_stop=should_stop))
     show.end()
 
     ran = time.perf_counter()
-    write_mesh(options.output, result.meshes[0])
+    write_mesh(options.output, result.meshes[0], None if source is None else source.offset)
     report: dict[str, Any] = plain(result.report)
+    said: list[str] = []
+    if source is not None:
+        tell(report, source)
+        said = [*notes_text(source, options.input.name), *offset_note(source, options.output)]
     report["timings"] |= {"read_input": loaded - began, "write_output": time.perf_counter() - ran}
     report["timings"]["total"] = time.perf_counter() - began
     report["input"] = None if options.input is None else str(options.input.absolute())
@@ -86,6 +88,8 @@ def _fit(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(report))
         return DONE
+    for line in said:
+        print(line)
     print(f"Wrote {report['outputs'][0]}")
     print(f"{report['faces']:,} triangles, {'closed' if report['watertight'] else 'open'}, method {report['method']}")
     median, p95 = report["residual"]["median"], report["residual"]["p95"]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..device import DEVICES
 from ..errors import Cancelled, EngineError, InputError
@@ -122,25 +123,27 @@ def _generate(options: argparse.Namespace) -> int:
 
 
 def _vary(options: argparse.Namespace) -> int:
-    from ..geometry.io import load_input
-
     settings = _settings(options, "vary", "count", "first", "strength", "input_is", "align", "up")
     settings["avoid_pieces"] = not options.allow_pieces
-    arrays = _shapes(options, [options.input], settings)
+    arrays, origin = _shapes(options, [options.input], settings)
     if options.keep is not None:
-        points, normals, _, _ = load_input(options.keep)
-        arrays.kept, arrays.kept_normals = points, normals
+        from ..geometry.files import load
+
+        kept = load(options.keep)
+        moved = kept.offset - origin
+        arrays.kept = (kept.points.astype(np.float64) + moved).astype(np.float32) if moved.any() else kept.points
+        arrays.kept_normals = kept.normals
     numbers = range(options.first, options.first + options.count)
-    return _run(options, settings, arrays, _Folder(options, f"{options.input.stem}_variant", numbers))
+    return _run(options, settings, arrays, _Folder(options, f"{options.input.stem}_variant", numbers), origin)
 
 
 def _blend(options: argparse.Namespace) -> int:
     settings = _settings(options, "blend", "steps", "path", "one_mesh", "input_is", "align", "up")
     settings["ends"] = not options.no_ends
-    arrays = _shapes(options, options.inputs, settings)
+    arrays, origin = _shapes(options, options.inputs, settings)
     pairs = len(options.inputs) - 1
     count = pairs * options.steps + (0 if options.no_ends else pairs + 1)
-    return _run(options, settings, arrays, _Folder(options, "blend", range(count)))
+    return _run(options, settings, arrays, _Folder(options, "blend", range(count)), origin)
 
 
 def _arithmetic(options: argparse.Namespace) -> int:
@@ -149,19 +152,24 @@ def _arithmetic(options: argparse.Namespace) -> int:
     settings = _settings(options, "arithmetic", "amount", "input_is", "align", "up")
     for source in (options.a, options.b, options.c):
         _check_output(options.output, source)
-    arrays = _shapes(options, [options.a, options.b, options.c], settings)
-    return _run(options, settings, arrays, _File(options.output))
+    arrays, origin = _shapes(options, [options.a, options.b, options.c], settings)
+    return _run(options, settings, arrays, _File(options.output), origin)
 
 
 # -------------------------------------------------------------------------------------------------------------- inputs
 
 
-def _shapes(options: argparse.Namespace, files: list[Path], settings: dict[str, Any]) -> JobArrays:
-    """The files' shapes as a job takes them; settings gets name and hash of the prior that their codes belong to."""
-    from ..geometry.io import load_input
+def _shapes(
+    options: argparse.Namespace, files: list[Path], settings: dict[str, Any]
+) -> tuple[JobArrays, NDArray[np.float64]]:
+    """The files' shapes as a job takes them, all about the first offset that a file has, and that offset (3,); settings
+    gets name and hash of the prior that their codes belong to."""
+    from ..geometry.files import load
     from ..jobs.base import JobArrays
+    from .inputs import arrays_of
 
     every: list[JobArrays] = []
+    offsets: list[NDArray[np.float64]] = []
     digests: dict[str, Path] = {}
     for path in files:
         coded = read_code(path)
@@ -170,11 +178,13 @@ def _shapes(options: argparse.Namespace, files: list[Path], settings: dict[str, 
             digests.setdefault(digest, path)
             settings["prior"], settings["prior_sha256"] = options.prior or name, digest
             every.append(JobArrays(np.zeros((0, 3), np.float32), code=code))
+            offsets.append(np.zeros(3))
         else:
-            points, normals, faces, viewpoint = load_input(path)
-            if viewpoint is not None and settings["kind"] == "vary":
-                settings["viewpoint"] = [float(v) for v in viewpoint]
-            every.append(JobArrays(points, normals, faces))
+            loaded = load(path)
+            offsets.append(loaded.offset)
+            if loaded.viewpoint is not None and settings["kind"] == "vary":
+                settings["viewpoint"] = [float(v) for v in loaded.viewpoint]
+            every.append(arrays_of(loaded))
     if len(digests) > 1:
         listed = ", ".join(f"{path.name} ({digest[:12]})" for digest, path in digests.items())
         raise InputError(
@@ -183,9 +193,26 @@ def _shapes(options: argparse.Namespace, files: list[Path], settings: dict[str, 
             f"Their codes belong to different priors: {listed}.",
             "Give the meshes in place of the codes: they are encoded anew by one prior.",
         )
+    origin = next((offset for offset in offsets if offset.any()), np.zeros(3))
+    for arrays, offset in zip(every, offsets, strict=True):
+        _shift(arrays, offset - origin)
     first = every[0]
     first.others = every[1:]
-    return first
+    return first, origin
+
+
+def _moved_pose(pose: NDArray[np.float64], by: NDArray[np.float64]) -> NDArray[np.float64]:
+    moved = pose.copy()
+    moved[:3, 3] += by
+    return moved
+
+
+def _shift(arrays: JobArrays, by: NDArray[np.float64]) -> None:
+    if not by.any():
+        return
+    arrays.points = (arrays.points.astype(np.float64) + by).astype(np.float32)
+    if arrays.code is not None:
+        arrays.code.pose = _moved_pose(arrays.code.pose, by)
 
 
 def read_code(path: Path) -> tuple[ShapeCode, str, str] | None:
@@ -267,10 +294,11 @@ class _File:
 
 
 def _run(
-    options: argparse.Namespace, settings: dict[str, Any], arrays: JobArrays | None, out: _Folder | _File
+    options: argparse.Namespace, settings: dict[str, Any], arrays: JobArrays | None, out: _Folder | _File,
+    origin: NDArray[np.float64] | None = None,
 ) -> int:
-    from ..geometry.io import write_mesh
-    from ..jobs.base import JobCallbacks
+    from ..geometry.files import write_mesh
+    from ..jobs.base import JobCallbacks, ShapeCode
     from ..jobs.run import run_job
     from ..jobs.wire import checked_arrays, parse_request, plain
     from .main import CANCELLED, DONE, _ProgressLine, _report, _stop_on_interrupt
@@ -287,9 +315,10 @@ def _run(
 
     def on_mesh(one: FinishedMesh) -> None:
         path = out.path(one.about["number"])
-        write_mesh(path, one.mesh)
+        write_mesh(path, one.mesh, origin)
         if one.code is not None:
-            write_code(path.with_suffix(".npz"), one.code, one.about["prior"])
+            code = one.code if origin is None else ShapeCode(one.code.code, _moved_pose(one.code.pose, origin))
+            write_code(path.with_suffix(".npz"), code, one.about["prior"])
         written.append(path)
 
     try:

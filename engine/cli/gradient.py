@@ -94,17 +94,18 @@ def _common_options(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from ..geometry.clouds import PointCloud
-    from ..geometry.io import load_input, write_cloud, write_mesh
-    from ..jobs.base import JobArrays, JobCallbacks
+    from ..geometry.files import load, write_cloud, write_mesh
+    from ..jobs.base import JobCallbacks
     from ..jobs.run import run_job
     from ..jobs.wire import parse_request, plain
+    from .inputs import arrays_of
     from .main import DONE, _ProgressLine, _stop_on_interrupt
 
     settings: dict[str, Any] = {
         "kind": "gradient", "mode": options.mode, "field": options.field, "output": options.kind_of_output,
         "points": options.points, "resolution": options.resolution, "device": options.device, "seed": options.seed,
     }
-    arrays = None
+    arrays, offset = None, None
     if options.mode == "generate":
         settings |= {
             "class_name": options.class_name, "count": options.count, "latent": options.latent,
@@ -112,8 +113,8 @@ def _run(options: argparse.Namespace) -> int:
         }
     else:
         settings |= {"align": options.align, "up": options.up if options.up[:1] in "+-" else f"+{options.up}"}
-        points, normals, faces, _ = load_input(options.input)
-        arrays = JobArrays(points, normals, faces)
+        loaded = load(options.input)
+        arrays, offset = arrays_of(loaded), loaded.offset
     request = parse_request(settings)
     if options.mode == "generate":
         options.output.mkdir(parents=True, exist_ok=True)
@@ -130,9 +131,9 @@ def _run(options: argparse.Namespace) -> int:
     for number, mesh in enumerate(result.meshes, start=1):
         path = options.output / f"shape_{number:03d}.ply" if options.mode == "generate" else options.output
         if len(mesh.faces):
-            write_mesh(path, mesh)
+            write_mesh(path, mesh, offset)
         else:
-            write_cloud(path, PointCloud(mesh.vertices, mesh.normals))
+            write_cloud(path, PointCloud(mesh.vertices, mesh.normals), offset)
         written.append(str(path.absolute()))
     if options.json:
         print(json.dumps(plain(result.report) | {"outputs": written}))

@@ -25,7 +25,6 @@ from ..device import DEVICES
 from ..errors import Cancelled, EngineError, InputError
 from .commands import MODULES
 
-OUTPUT_SUFFIXES = (".ply", ".obj", ".glb", ".stl")
 DONE, BAD_INPUT, FAILED, CANCELLED = 0, 2, 3, 130
 
 
@@ -91,8 +90,8 @@ def _parser() -> argparse.ArgumentParser:
         help="complete a partial scan or broken mesh",
         description="Complete a partial scan or a broken mesh to a whole, closed one, in the input's place and scale.",
     )
-    complete.add_argument("input", type=Path, metavar="INPUT", help="PLY, OBJ, STL, OFF, GLB, XYZ, NPY or NPZ")
-    complete.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help=".ply, .obj, .glb or .stl")
+    complete.add_argument("input", type=Path, metavar="INPUT", help="a scan or mesh: PLY, OBJ, ...")
+    complete.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="PLY, OBJ, GLB, STL or OFF")
     complete.add_argument("--prior", default="household", metavar="NAME|PATH", help="default: household")
     complete.add_argument("--align", choices=("none", "scale", "similarity"), default="scale", help="default: scale")
     complete.add_argument(
@@ -328,10 +327,11 @@ def _parse_pose(text: str | None) -> Any:
 
 
 def _complete(options: argparse.Namespace) -> int:
-    from ..geometry.io import load_input, write_mesh
-    from ..jobs.base import CompleteRequest, JobArrays, JobCallbacks
+    from ..geometry.files import write_mesh
+    from ..jobs.base import CompleteRequest, JobCallbacks
     from ..jobs.run import run_job
     from ..jobs.wire import parse_request, plain
+    from .inputs import arrays_of, notes_text, offset_note, read_input, tell
 
     began = time.perf_counter()
     settings = {
@@ -355,24 +355,22 @@ def _complete(options: argparse.Namespace) -> int:
     request = parse_request(settings)
     assert isinstance(request, CompleteRequest)
     _check_output(options.output, options.input)
-    points, normals, faces, viewpoint = load_input(options.input)
-    if request.viewpoint is None and viewpoint is not None:
-        x, y, z = (float(v) for v in viewpoint)
-        request = dataclasses.replace(request, viewpoint=(x, y, z))
+    source, request, local = read_input(options.input, request)
     loaded = time.perf_counter()
 
     show = _ProgressLine()
     with _stop_on_interrupt() as should_stop:
-        result = run_job(request, JobArrays(points, normals, faces), JobCallbacks(show, should_stop=should_stop))
+        result = run_job(local, arrays_of(source), JobCallbacks(show, should_stop=should_stop))
     show.end()
 
     ran = time.perf_counter()
     written = []
     for number, mesh in enumerate(result.meshes, start=1):
         path = numbered(options.output, number)
-        write_mesh(path, mesh)
+        write_mesh(path, mesh, source.offset)
         written.append(path)
     report: dict[str, Any] = plain(result.report)
+    tell(report, source, request.up)
     timings = report.setdefault("timings", {})
     timings |= {"read_input": loaded - began, "write_output": time.perf_counter() - ran}
     timings["total"] = time.perf_counter() - began
@@ -384,6 +382,8 @@ def _complete(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(report))
     else:
+        for line in [*notes_text(source, options.input.name), *offset_note(source, options.output)]:
+            print(line)
         _summarise(report)
     return DONE
 
@@ -395,11 +395,14 @@ def numbered(output: Path, number: int) -> Path:
 
 def _check_output(output: Path, source: Path) -> None:
     """Refuse before an hour of work, not after it."""
-    if output.suffix.lower() not in OUTPUT_SUFFIXES:
+    from ..geometry.files import writable
+
+    known = writable("mesh")
+    if output.suffix.lower() not in known:
         raise InputError(
             "output_format",
             f"The output '{output.name}' cannot be written.",
-            f"Its suffix is {output.suffix!r}; a mesh is written as {', '.join(OUTPUT_SUFFIXES)}.",
+            f"Its suffix is {output.suffix!r}; a mesh is written as {', '.join(known)}.",
             "Give the output file one of these suffixes.",
         )
     folder = output.absolute().parent

@@ -16,8 +16,10 @@ class PointCloud:
 
     points: (N, 3) float32.  normals: (N, 3) float32 of unit length, or None.
     viewpoint: (3,) float32 where the sensor stood, or None when unknown.
+    colours: (N, 3) float32, sRGB in 0..1, or None.
     """
 
     points: FloatArray
     normals: FloatArray | None = None
     viewpoint: FloatArray | None = None
+    colours: FloatArray | None = None

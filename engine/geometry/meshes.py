@@ -17,12 +17,13 @@ class Mesh:
     """Triangles, counter-clockwise seen from outside.
 
     vertices: (V, 3) float32.  faces: (F, 3) int32 into vertices.
-    normals: (V, 3) float32 unit vertex normals, or None.
+    normals: (V, 3) float32 unit vertex normals, or None.  colours: (V, 3) float32, sRGB in 0..1, or None.
     """
 
     vertices: FloatArray
     faces: IntArray
     normals: FloatArray | None = None
+    colours: FloatArray | None = None
 
 
 def face_areas(mesh: Mesh) -> NDArray[np.float64]:

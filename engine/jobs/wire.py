@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from ..device import DEVICES
 from ..errors import InputError
 from ..frames import UP_AXES
+from ..geometry.checks import check_arrays
 from ..geometry.clouds import FloatArray
-from ..geometry.io import check_arrays
 from ..geometry.meshes import IntArray, Mesh, vertex_normals
 from ..plain_json import plain as plain
 from .base import (
@@ -537,7 +537,7 @@ def decode_arrays(source: Path | bytes) -> JobArrays:
     kept_normals; and the same of a second shape in points_2, code_2 ..., and so on.
 
     Raises InputError 'arrays_invalid' or 'arrays_too_large' before anything of the declared size is allocated. Values
-    (NaN, degenerate and so on) are engine.geometry.io.check_arrays's matter.
+    (NaN, degenerate and so on) are engine.geometry.checks.check_arrays's matter.
     """
     members = _read_npz(source, _INPUT_MEMBERS, set())
     if "points" not in members and "code" not in members:
@@ -560,7 +560,7 @@ def decode_arrays(source: Path | bytes) -> JobArrays:
 
 def checked_arrays(kind: str, arrays: JobArrays) -> JobArrays:
     """The arrays without the few rows that are not numbers. Raises InputError for what a `kind` job has no use for, and
-    for points that show no shape (engine.geometry.io.check_arrays)."""
+    for points that show no shape (engine.geometry.checks.check_arrays)."""
     if kind not in TAKES_CODES and (arrays.code is not None or any(shape.code is not None for shape in arrays.others)):
         raise _malformed(f"A '{kind}' job takes no 'code'.")
     if kind not in ("blend", "arithmetic") and arrays.others:

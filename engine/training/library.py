@@ -562,7 +562,7 @@ def _plain_shapes(root: Path, files: Sequence[Path]) -> list[Shape]:
 
 
 def _read_mesh_file(path: Path) -> Mesh:
-    from ..geometry.io import read_shape
+    from ..geometry.files import read_shape
 
     shape = read_shape(path)
     if not isinstance(shape, Mesh):

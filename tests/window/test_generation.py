@@ -10,7 +10,7 @@ import pytest
 import rig
 from shapes import BLENDED, CLASS, COUNT, RESOLUTION, SEED, STEPS, STRENGTH
 
-from engine.geometry.io import load_input
+from engine.geometry.files import read_shape
 
 STORY = "story_generation"
 SCREENSHOTS = (
@@ -82,7 +82,8 @@ def written(folder: Path) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """The same of a folder of PLY files with their codes beside them."""
     found = []
     for path in sorted(folder.glob("*.ply")):
-        vertices, _, faces, _ = load_input(path)
+        shape = read_shape(path)
+        vertices, faces = shape.vertices, shape.faces
         with np.load(path.with_suffix(".npz")) as code:
             found.append((vertices, faces, code["code"].reshape(-1)))
     return found

@@ -17,7 +17,7 @@ from engine import __version__
 from engine.cli import main as cli
 from engine.errors import Cancelled
 from engine.geometry.clouds import PointCloud
-from engine.geometry.io import read_shape, write_cloud
+from engine.geometry.files import read_shape, write_cloud
 from engine.geometry.meshes import Mesh
 from engine.jobs import run as jobs_run
 from engine.jobs.base import CompleteRequest, JobArrays, JobCallbacks, JobResult, Progress

@@ -12,7 +12,7 @@ import pytest
 import trimesh
 
 from engine.geometry.clouds import PointCloud
-from engine.geometry.io import write_cloud
+from engine.geometry.files import write_cloud
 
 ROOT = Path(__file__).parents[3]
 CHAIR = ROOT / "examples" / "chair_scan.ply"
@@ -28,12 +28,13 @@ sys.exit(status)
 WORKER = """
 import json, sys, tempfile
 from pathlib import Path
-from engine.geometry.io import load_input
+from engine.geometry.files import load
 from engine.jobs.base import JobArrays
 from engine.jobs.wire import encode_arrays
 from engine.server.worker import Worker
 
-points, normals, faces, _ = load_input(Path(sys.argv[1]))
+loaded = load(Path(sys.argv[1]))
+points, normals, faces = loaded.points, loaded.normals, loaded.faces
 folder = Path(sys.argv[2])
 request = {"kind": "complete", "resolution": 32, "device": "cpu"}
 (folder / "request.json").write_text(json.dumps(request))

@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from engine.completion.alignment import find_pose, rotation_search, up_directions, yaw_frame
 from engine.errors import InputError
 from engine.geometry.clouds import PointCloud
-from engine.geometry.io import load_input
+from engine.geometry.files import load
 from engine.geometry.transforms import Similarity, yaw_rotation
 from engine.jobs.base import CompleteRequest, JobArrays, JobCallbacks, JobResult
 from engine.jobs.run import run_job
@@ -24,7 +24,8 @@ CHAIR = Path(__file__).parents[2] / "examples" / "chair_scan.ply"
 
 @pytest.fixture(scope="module")
 def chair() -> PointCloud:
-    points, _, _, viewpoint = load_input(CHAIR)
+    loaded = load(CHAIR)
+    points, viewpoint = loaded.points, loaded.viewpoint
     middle = points.mean(0)
     return PointCloud(points - middle, None, None if viewpoint is None else (viewpoint - middle).astype(np.float32))
 

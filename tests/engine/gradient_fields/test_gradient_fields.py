@@ -18,7 +18,7 @@ from engine.evaluation.generation import earth_movers_distance
 from engine.fields.families.deepsdf import DeepSDF
 from engine.fields.observations.evidence import interpolate
 from engine.geometry.clouds import PointCloud
-from engine.geometry.io import read_shape, write_cloud
+from engine.geometry.files import read_shape, write_cloud
 from engine.geometry.metrics import chamfer_l2
 from engine.gradient_fields.model import (
     GradientField,

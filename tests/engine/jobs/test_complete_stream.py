@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from engine.completion.complete import Completion, CompletionSettings, complete_canonical
 from engine.geometry.clouds import PointCloud
-from engine.geometry.io import load_input
+from engine.geometry.files import load
 from engine.geometry.sampling import sample_surface
 from engine.jobs.base import Align, CompleteRequest, JobArrays, JobCallbacks, JobResult, Preview
 from engine.jobs.run import run_job
@@ -27,7 +27,8 @@ Streamed = tuple[list[Preview], JobResult]
 
 def complete(name: str, noise: float = 0.0, align: Align = "scale") -> Streamed:
     """An example through the job, with the previews that its events bring. noise: added, in the input's unit."""
-    points, normals, faces, _ = load_input(EXAMPLES / f"{name}.ply")
+    loaded = load(EXAMPLES / f"{name}.ply")
+    points, normals, faces = loaded.points, loaded.normals, loaded.faces
     x, y, z = json.loads((EXAMPLES / f"{name}.json").read_text(encoding="utf-8"))["viewpoint"]
     if noise > 0:
         points = points + noise * np.random.default_rng(0).normal(size=points.shape).astype(np.float32)
@@ -79,7 +80,7 @@ def test_what_was_seen_lies_on_the_surface_and_the_result_is_closed(streamed: St
 def chair(streamed: Streamed) -> Completion:
     """The example in its canonical frame, completed without optimisation: a field as trained, with its correction."""
     matrix = np.array(streamed[1].report["alignment"]["matrix"])
-    points = load_input(EXAMPLES / "chair_scan.ply")[0]
+    points = load(EXAMPLES / "chair_scan.ply").points
     canonical = (np.c_[points, np.ones(len(points))] @ np.linalg.inv(matrix).T)[:, :3].astype(np.float32)
     return complete_canonical(load_prior("household"), PointCloud(canonical), CompletionSettings(steps=0))
 

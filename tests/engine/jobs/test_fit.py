@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from engine.cli import main as cli
 from engine.errors import Cancelled, InputError
 from engine.geometry.clouds import PointCloud
-from engine.geometry.io import read_shape, write_cloud
+from engine.geometry.files import read_shape, write_cloud
 from engine.geometry.meshes import Mesh
 from engine.jobs.base import FIT_METHODS, FitRequest, JobArrays, JobCallbacks, Preview, Progress
 from engine.jobs.run import run_job

@@ -13,7 +13,7 @@ import torch
 from engine.cli.main import main
 from engine.errors import Cancelled, InputError, JobFailed
 from engine.generation.following import check
-from engine.geometry.io import load_input
+from engine.geometry.files import load
 from engine.geometry.meshes import Mesh
 from engine.geometry.metrics import distances_to_surface
 from engine.jobs.base import (
@@ -195,13 +195,13 @@ def test_the_command_line_gives_the_jobs_shapes_and_takes_their_codes(
     prior = ("--prior", generative_prior_file)
     status, report = run("generate", "-o", out, "-n", 3, "--seed", 5, *prior)
     assert status == 0 and len(report["outputs"]) == 3
-    points, _, _, _ = load_input(out / "shape_001.ply")
+    points = load(out / "shape_001.ply").points
     assert np.allclose(points, made.meshes[1].vertices, atol=1e-6)
     status, refused = run("generate", "-o", out, "--seed", 5, *prior)
     assert status == 2 and refused["error"]["code"] == "output_exists"
     status, report = run("vary", out / "shape_001.npz", "-n", 1, "--strength", 0, "-o", tmp_path / "v", *prior)
     assert status == 0 and report["inputs"][0]["code"] == "given"
-    points, _, _, _ = load_input(tmp_path / "v" / "shape_001_variant_000.ply")
+    points = load(tmp_path / "v" / "shape_001_variant_000.ply").points
     assert np.allclose(points, made.meshes[1].vertices, atol=1e-5)
     status, report = run(
         "blend", out / "shape_000.npz", out / "shape_002.ply", "--steps", 1, "--no-ends", "-o", tmp_path / "b", *prior

@@ -97,7 +97,7 @@ def test_nested_libraries_read_as_one(tmp_path: Path) -> None:
 
 
 def test_plain_folder_of_files(tmp_path: Path) -> None:
-    pytest.importorskip("engine.geometry.io")
+    pytest.importorskip("engine.geometry.files")
     root = tmp_path / "meine Möbel"
     for number in range(10):
         write_obj(root / "table" / f"t{number}.obj", box(1, 1 + number, 2))

@@ -24,7 +24,7 @@ from engine.errors import Cancelled, InputError, JobFailed
 from engine.fields.families.grid import GridField
 from engine.fields.observations import evidence as ev
 from engine.geometry.clouds import PointCloud
-from engine.geometry.io import read_shape, write_cloud
+from engine.geometry.files import read_shape, write_cloud
 from engine.geometry.meshes import Mesh
 from engine.priors.file import load_prior
 from engine.surfaces.marching import is_watertight

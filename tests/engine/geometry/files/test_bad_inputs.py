@@ -19,7 +19,7 @@ import trimesh
 
 BILLION = 10**9
 FORMATS = ["ply", "obj", "stl", "off", "glb", "xyz", "npy", "npz"]
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 PROSE = b"Dear all,\nthis is a letter and not a mesh. v is a letter, f is another.\nYours, 1 2 3\n" * 50
 
 Make = Callable[[Path], object]
@@ -110,6 +110,17 @@ def glb_tree(**changes: Any) -> dict[str, Any]:
     return tree | changes
 
 
+def draco_tree() -> dict[str, Any]:
+    """Required compression by Draco of bytes that are none; the data are nowhere else."""
+    name = "KHR_draco_mesh_compression"
+    primitive = {"attributes": {"POSITION": 0}, "extensions": {name: {"bufferView": 0, "attributes": {"POSITION": 0}}}}
+    return glb_tree(
+        extensionsRequired=[name],
+        meshes=[{"primitives": [primitive]}],
+        accessors=[{"componentType": 5126, "count": 3, "type": "VEC3"}],
+    )
+
+
 class Trap:
     """Unpickling this would leave a file behind."""
 
@@ -190,7 +201,7 @@ CASES: dict[str, tuple[str, Make, str]] = {
     "huge_npy": ("huge.npy", array(HUGE), "coordinates_absurd"),
     "huge_npy_double": ("huge.npy", array(MANY * 1e300), "coordinates_absurd"),
     "huge_ply": ("huge.ply", ply(f"element vertex 1000\n{XYZ}", HUGE.astype("<f4").tobytes()), "coordinates_absurd"),
-    "infinite": ("inf.xyz", content(rows(MANY) + "inf 0 0\n"), "coordinates_absurd"),
+    "nothing_but_infinity": ("inf.xyz", content(rows(FIVE) + "inf 0 0\n" * 50), "coordinates_absurd"),
     "billion_ply": ("b.ply", ply(f"element vertex {BILLION}\n{XYZ}", bytes(100)), "file_damaged"),
     "billion_ply_text": ("b.ply", ply(f"element vertex {BILLION}\n{XYZ}", b"1 2 3\n" * 9, "ascii"), "file_damaged"),
     "billion_faces_ply": (
@@ -230,7 +241,7 @@ CASES: dict[str, tuple[str, Make, str]] = {
     "billion_glb_sparse": (
         "b.glb",
         glb(glb_tree(accessors=[{"componentType": 5126, "count": BILLION, "type": "VEC3"}])),
-        "file_unsupported",
+        "file_too_large",
     ),
     "circular_glb": ("c.glb", glb(glb_tree(nodes=[{"children": [0]}])), "file_damaged"),
     "nested_glb": ("c.glb", glb(b"[" * 100_000), "file_damaged"),
@@ -240,13 +251,14 @@ CASES: dict[str, tuple[str, Make, str]] = {
         glb(glb_tree(bufferViews=[{"buffer": 0, "byteOffset": -9, "byteLength": 36}])),
         "file_damaged",
     ),
-    "draco_glb": ("d.glb", glb(glb_tree(extensionsRequired=["KHR_draco_mesh_compression"])), "file_unsupported"),
+    "draco_glb": ("d.glb", glb(draco_tree()), "file_damaged"),
+    "meshopt_glb": ("d.glb", glb(glb_tree(extensionsRequired=["EXT_meshopt_compression"])), "file_unsupported"),
     "pickled_npy": ("p.npy", array(np.array([Trap()] * 20, object), allow_pickle=True), "file_pickled"),
     "pickled_npz": ("p.npz", arrays(points=np.array([Trap()] * 20, object)), "file_pickled"),
     "bare_pickle": ("p.npy", content(pickle.dumps(Trap())), "file_damaged"),
     "words_npy": ("w.npy", array(np.array([["a", "b", "c"]] * 20)), "file_damaged"),
-    "wrong_shape_npy": ("w.npy", array(np.zeros((50, 4))), "file_damaged"),
-    "deep_shape_npy": ("w.npy", array(np.zeros((50, 3, 3))), "file_damaged"),
+    "wrong_shape_npy": ("w.npy", array(np.zeros((50, 2))), "file_damaged"),
+    "deep_shape_npy": ("w.npy", array(np.zeros((5, 5, 5, 3))), "file_damaged"),
     "faces_of_floats_npz": ("f.npz", arrays(points=MANY, faces=MANY[:5]), "mesh_faces_invalid"),
     "faces_beyond_npz": ("f.npz", arrays(points=MANY, faces=np.array([[1, 2, 1000]])), "mesh_faces_invalid"),
     "faces_before_off": ("f.off", content("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 -2\n"), "mesh_faces_invalid"),
@@ -262,7 +274,7 @@ try:
 except ImportError:  # Windows
     pass
 from engine.errors import InputError
-from engine.geometry.io import read_shape
+from engine.geometry.files import read_shape
 for line in sys.stdin.buffer:
     name, path = json.loads(line)
     began = time.process_time()

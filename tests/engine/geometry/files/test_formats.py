@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import logging
 import struct
 from pathlib import Path
 
@@ -13,9 +12,9 @@ import pytest
 import trimesh
 
 from engine.errors import InputError
-from engine.geometry import io
+from engine.geometry import files
 from engine.geometry.clouds import PointCloud
-from engine.geometry.io import check_arrays, check_cloud, check_mesh, load_input, read_shape, write_cloud, write_mesh
+from engine.geometry.files import load, read_shape, write_cloud, write_mesh
 from engine.geometry.meshes import Mesh, enclosed_volume, vertex_normals
 
 AWKWARD = "ein Stuhl – 椅子 стул"
@@ -102,15 +101,17 @@ def test_the_viewpoint_travels_with_the_points(folder: Path, suffix: str) -> Non
     given = cloud()
     given.viewpoint = np.float32([1.5, -2.25, 0.1])
     write_cloud(folder / f"scan.{suffix}", given)
-    points, normals, faces, viewpoint = load_input(folder / f"scan.{suffix}")
+    back = load(folder / f"scan.{suffix}")
+    points, normals, faces, viewpoint = back.points, back.normals, back.faces, back.viewpoint
     assert viewpoint is not None and np.array_equal(viewpoint, given.viewpoint)
     assert np.array_equal(points, given.points) and normals is not None and faces is None
 
 
-def test_load_input_gives_a_meshs_arrays(folder: Path) -> None:
+def test_loading_gives_a_meshs_arrays(folder: Path) -> None:
     mesh = ball()
     write_mesh(folder / "ball.ply", mesh)
-    points, normals, faces, viewpoint = load_input(str(folder / "ball.ply"))
+    back = load(str(folder / "ball.ply"))
+    points, normals, faces, viewpoint = back.points, back.normals, back.faces, back.viewpoint
     assert np.array_equal(points, mesh.vertices) and faces is not None and np.array_equal(faces, mesh.faces)
     assert normals is not None and viewpoint is None
 
@@ -158,7 +159,7 @@ def test_writing_is_all_or_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(io.os, "fsync", full)
+    monkeypatch.setattr(files.registry.os, "fsync", full)
     assert code_of(write_mesh, path, ball()) == "output_unwritable"
     assert path.read_bytes() == b"the old one"
     assert [p.name for p in folder.iterdir()] == ["out.ply"]
@@ -284,16 +285,16 @@ def test_text_stl_and_a_binary_one_that_begins_with_solid(folder: Path) -> None:
         assert np.array_equal(back.vertices[back.faces], corners)
 
 
-def test_xyz_dialects(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_xyz_dialects(folder: Path) -> None:
     given = cloud(normals=False)
     rows = [f"{x:.9g},{y:.9g};\t{z:.9g}" for x, y, z in given.points]
     (folder / "scan.xyz").write_text("\ufeff# scanner\n// more\n60\n" + "\n".join(rows) + "\n\n", encoding="utf-8")
     assert np.array_equal(read_shape(folder / "scan.xyz").points, given.points)  # type: ignore[union-attr]
     coloured = [f"{x:.9g} {y:.9g} {z:.9g} 200 100 50" for x, y, z in given.points]
     (folder / "scan.xyz").write_text("\r\n".join(coloured))
-    with caplog.at_level(logging.WARNING):
-        shape = read_shape(folder / "scan.xyz")
-    assert isinstance(shape, PointCloud) and shape.normals is None and "not taken for normals" in caplog.text
+    back = load(folder / "scan.xyz")
+    assert back.normals is None and back.colours is not None
+    assert np.allclose(back.colours, np.float32([200, 100, 50]) / 255) and "4, 5, 6 are colours" in " ".join(back.notes)
 
 
 def test_numpy_dialects(folder: Path) -> None:
@@ -380,95 +381,3 @@ def test_a_gltf_may_not_reach_outside_its_folder(folder: Path) -> None:
     inner.mkdir()
     (inner / "p.gltf").write_text(path.read_text().replace("ein%20Puffer.bin", "../ein%20Puffer.bin"))
     assert code_of(read_shape, inner / "p.gltf") == "file_damaged"
-
-
-# --- arrays ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_few_rows_that_are_not_numbers_are_dropped_and_reported(caplog: pytest.LogCaptureFixture) -> None:
-    given = cloud(100)
-    assert given.normals is not None
-    points = given.points.copy()
-    points[7, 1] = np.nan
-    normals = given.normals.copy() * 3.0
-    normals[20] = 0.0
-    with caplog.at_level(logging.WARNING):
-        checked = check_cloud(points, normals, source="scan")
-    keep = np.delete(np.arange(100), [7, 20])
-    assert "2 of 100" in caplog.text
-    assert np.array_equal(checked.points, given.points[keep])
-    assert checked.normals is not None and np.allclose(checked.normals, given.normals[keep], atol=1e-6)
-
-
-def test_useless_normals_are_left_out_aloud(caplog: pytest.LogCaptureFixture) -> None:
-    given = cloud()
-    with caplog.at_level(logging.WARNING):
-        assert check_cloud(given.points, np.zeros((60, 3))).normals is None
-        mesh = ball()
-        assert check_mesh(mesh.vertices, mesh.faces, np.full_like(mesh.vertices, np.nan)).normals is None
-    assert caplog.text.count("all are left out") == 2
-
-
-def test_a_mesh_loses_the_faces_of_vertices_that_are_not_numbers(caplog: pytest.LogCaptureFixture) -> None:
-    mesh = ball()
-    vertices = mesh.vertices.copy()
-    vertices[5] = np.nan
-    with caplog.at_level(logging.WARNING):
-        checked = check_mesh(vertices, mesh.faces, mesh.normals)
-    lost = (mesh.faces == 5).any(axis=1)
-    assert "1 vertices" in caplog.text and f"{lost.sum()} faces" in caplog.text
-    assert np.array_equal(checked.vertices[checked.faces], mesh.vertices[mesh.faces[~lost]])
-    assert checked.normals is not None and len(checked.normals) == len(checked.vertices) == len(vertices) - 1
-
-
-def test_arrays_that_cannot_be_used() -> None:
-    good = cloud()
-    mesh = ball()
-    nan = np.where(np.arange(60)[:, None] < 10, np.nan, good.points)
-    line = np.linspace(0, 1, 50)[:, None] * [1.0, 2.0, 3.0]
-    huge = good.points.copy()
-    huge[3] = 1e30
-    infinite = good.points.copy()
-    infinite[3, 0] = np.inf
-    cases = {
-        "cloud_not_finite": (nan, None),
-        "cloud_too_small": (good.points[:9], None),
-        "cloud_degenerate": (np.ones((100, 3)), None),
-        "coordinates_absurd": (huge, None),
-        "coordinates_far": (good.points.astype(np.float64) + 1e6, None),
-        "cloud_malformed": (good.points[:, :2], None),
-    }
-    for code, (points, normals) in cases.items():
-        assert code_of(check_cloud, points, normals) == code
-    assert code_of(check_cloud, line) == "cloud_degenerate"
-    assert code_of(check_cloud, infinite) == "coordinates_absurd"
-    assert code_of(check_cloud, good.points * 1e-12) == "coordinates_absurd"
-    assert code_of(check_cloud, np.tile(good.points[:9], (50, 1))) == "cloud_too_small"
-    assert code_of(check_cloud, np.zeros((0, 3))) == "cloud_too_small"
-    assert code_of(check_cloud, np.broadcast_to(np.float32(0), (20_000_001, 3))) == "cloud_too_large"
-    assert code_of(check_cloud, good.points, good.points[:5]) == "cloud_malformed"
-    assert code_of(check_cloud, good.points.astype(str)) == "cloud_malformed"
-    for viewpoint in ([1, 2], [1, 2, np.nan], [0, 0, 1e30], "here", [[1, 2, 3]]):
-        assert code_of(check_cloud, good.points, None, viewpoint) == "viewpoint_invalid"
-    for faces in (mesh.faces + 1, mesh.faces - 1, mesh.faces.astype(float), mesh.faces[:, :2]):
-        assert code_of(check_mesh, mesh.vertices, faces) == "mesh_faces_invalid"
-    assert code_of(check_mesh, mesh.vertices, np.zeros((5, 3), int)) in ("mesh_without_area", "cloud_degenerate")
-    assert code_of(check_mesh, line, np.arange(48).reshape(-1, 3)) == "mesh_without_area"
-    assert code_of(check_arrays, mesh.vertices, None, mesh.faces + 1) == "mesh_faces_invalid"
-
-
-@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
-def test_any_sensible_unit_passes(scale: float) -> None:
-    mesh = ball()
-    assert len(check_mesh(mesh.vertices * scale, mesh.faces).faces) == len(mesh.faces)
-    assert len(check_cloud(cloud().points * scale).points) == 60
-    points, normals, faces, viewpoint = check_arrays(cloud().points, None, None, [0, 1, 2])
-    assert len(points) == 60 and normals is None and faces is None and viewpoint is not None
-    assert viewpoint.dtype == np.float32
-
-
-def test_points_on_a_plane_pass() -> None:
-    """One view of a wall is planar, and no mistake."""
-    rng = np.random.default_rng(0)
-    wall = np.concatenate([rng.random((100, 2)), np.zeros((100, 1))], axis=1)
-    assert len(check_cloud(wall).points) == 100

@@ -1,0 +1,142 @@
+"""What a reader gives (Raw), and what the engine works with after the checks (Loaded)."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import InputError
+from ..checks import MAX_COORDINATE, check_cloud, check_mesh
+from ..clouds import FloatArray, PointCloud
+from ..meshes import IntArray, Mesh
+from .gates import Float64Array
+
+log = logging.getLogger(__name__)
+
+FAR = 1e-3
+"""Ratio of size to distance from the origin below which coordinates are centred before they become float32."""
+
+
+@dataclass
+class Raw:
+    """What a file holds, unchecked, in the file's own frame and number types.
+
+    points: (N, 3).  normals: (N, 3).  faces: (F, 3) into points.  colours: (N, 3) float32 in 0..1, as in the file.
+    viewpoint: (3,) where the sensor stood.  materials: names, face_materials (F,) into them.
+    notes: what was decided or left out, a sentence each.
+    """
+
+    points: NDArray[Any]
+    normals: NDArray[Any] | None = None
+    faces: NDArray[Any] | None = None
+    viewpoint: NDArray[Any] | None = None
+    colours: NDArray[np.float32] | None = None
+    materials: tuple[str, ...] = ()
+    face_materials: NDArray[Any] | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Loaded:
+    """A file's shape, checked: everything after may rely on it.
+
+    shape: a Mesh where the file has triangles, else a PointCloud, float32, with normals and colours where known, about
+    `offset`.  offset: (3,) float64, what to add to get the file's own coordinates; zero unless they are too far from
+    the origin for float32.  materials, face_materials: as the file has them; the latter only where no face was dropped.
+    dropped: how many points were no numbers or had no usable normal.  notes: sentences for the report.
+    """
+
+    shape: Mesh | PointCloud
+    offset: Float64Array
+    materials: tuple[str, ...] = ()
+    face_materials: IntArray | None = None
+    dropped: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def points(self) -> FloatArray:
+        """(N, 3) points of the cloud or vertices of the mesh, about the offset."""
+        return self.shape.vertices if isinstance(self.shape, Mesh) else self.shape.points
+
+    @property
+    def normals(self) -> FloatArray | None:
+        return self.shape.normals
+
+    @property
+    def colours(self) -> FloatArray | None:
+        return self.shape.colours
+
+    @property
+    def faces(self) -> IntArray | None:
+        return self.shape.faces if isinstance(self.shape, Mesh) else None
+
+    @property
+    def viewpoint(self) -> FloatArray | None:
+        """(3,) where the sensor stood, about the offset."""
+        return None if isinstance(self.shape, Mesh) else self.shape.viewpoint
+
+    @property
+    def moved(self) -> bool:
+        return bool(self.offset.any())
+
+
+def checked(raw: Raw, source: str) -> Loaded:
+    """Raw -> Loaded: points that are no numbers dropped and counted, far coordinates centred, all checked.
+
+    source: the file's name, for messages. Raises InputError (codes: engine.geometry.checks).
+    """
+    notes = list(raw.notes)
+    offset = np.zeros(3)
+    points = np.asarray(raw.points)
+    viewpoint = raw.viewpoint
+    if points.ndim == 2 and points.shape[1:] == (3,) and points.dtype.kind in "fiu" and len(points):
+        offset = offset_of(points)
+        if offset.any():
+            points = points - offset
+            viewpoint = None if viewpoint is None else np.asarray(viewpoint, np.float64) - offset
+            text = ", ".join(f"{v:.12g}" for v in offset)
+            notes.append(f"Its coordinates are far from the origin; it is worked on about ({text}).")
+    face_materials: IntArray | None = None
+    shape: Mesh | PointCloud
+    if raw.faces is not None and len(raw.faces):
+        shape = check_mesh(points, raw.faces, raw.normals, colours=raw.colours, source=source, notes=notes)
+        if raw.face_materials is not None and len(raw.face_materials) == len(shape.faces):
+            face_materials = np.asarray(raw.face_materials, np.int32)
+        left = len(shape.vertices)
+    else:
+        shape = check_cloud(points, raw.normals, viewpoint, colours=raw.colours, source=source, notes=notes)
+        left = len(shape.points)
+    return Loaded(shape, offset, raw.materials, face_materials, len(points) - left, notes)
+
+
+def offset_of(points: NDArray[Any]) -> Float64Array:
+    """(3,) float64: where to put the origin of (N, 3) points that are small beside their distance from it; else zero.
+
+    Only of numbers that have more digits than float32: in others rounding has eaten the details already. The offset is
+    a round number near the middle, as survey programs take it, so that it can be read and typed.
+    """
+    if points.dtype.itemsize < 8:
+        return np.zeros(3)
+    with np.errstate(invalid="ignore", over="ignore"):
+        finite = np.isfinite(points).all(axis=1) if points.dtype.kind == "f" else np.ones(len(points), bool)
+        good = points if bool(finite.all()) else points[finite]
+        if len(good) == 0:
+            return np.zeros(3)
+        low, high = good.min(axis=0).astype(np.float64), good.max(axis=0).astype(np.float64)
+    extent = float((high - low).max())
+    distance = float(np.maximum(np.abs(low), np.abs(high)).max())
+    if not 0.0 < extent < FAR * distance or distance > MAX_COORDINATE:
+        return np.zeros(3)
+    unit = 10.0 ** np.floor(np.log10(extent))
+    return np.asarray(np.round((low + high) / 2 / unit) * unit, np.float64)
+
+
+def without_faces(source: str) -> InputError:
+    return InputError(
+        "mesh_empty", f"{source} cannot be used as a mesh.", "It holds points but no faces.",
+        "Fit a surface to it first, or save it with its faces.",
+    )  # fmt: skip
