@@ -64,7 +64,7 @@ def tell(report: dict[str, Any], loaded: Loaded, up: str = "+z") -> None:
         settings["viewpoint"] = (np.array(settings["viewpoint"], np.float64) + loaded.offset).tolist()
     ground = (report.get("evidence") or {}).get("ground")
     if isinstance(ground, dict) and "height" in ground:
-        from ..geometry.sampling import up_rotation
+        from ..frames import up_rotation
 
         ground["height"] += float((up_rotation(up) @ loaded.offset)[2])
 

@@ -22,7 +22,7 @@ from engine.geometry.meshes import Mesh
 from engine.jobs import run as jobs_run
 from engine.jobs.base import CompleteRequest, JobArrays, JobCallbacks, JobResult, Progress
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

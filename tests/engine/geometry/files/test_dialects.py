@@ -24,9 +24,7 @@ U_FACES = [[7, 6, 5, 4, 3, 2, 1, 0], [8, 9, 10, 11, 12, 13, 14, 15]]
 U_FACES += [[i, (i + 1) % 8, 8 + (i + 1) % 8, 8 + i] for i in range(8)]
 PERIMETER = float(np.linalg.norm(U - np.roll(U, 1, 0), axis=1).sum())
 U_AREA, U_VOLUME = 2 * 0.52 + 0.3 * PERIMETER, 0.3 * 0.52
-DART = np.array(
-    [[0, 0, 0], [2, 1, 0], [0, 2, 0], [0.5, 1, 0]], float
-)  # a quad that its fan from corner 0 covers wrongly
+DART = np.array([[0, 0, 0], [2, 1, 0], [0, 2, 0], [0.5, 1, 0]], float)  # its last corner looks in
 
 BOX = trimesh.creation.box((1.0, 0.6, 0.4)).subdivide().subdivide()
 POINTS, FACES = np.asarray(BOX.vertices, np.float64), np.asarray(BOX.faces)
