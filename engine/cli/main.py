@@ -493,20 +493,6 @@ def _stop_on_interrupt() -> Any:
 # --------------------------------------------------------------------------------------------------------------- train
 
 
-def _keys_in(file: Path | None) -> list[str] | None:
-    """The lines of a file that name shapes; None without a file."""
-    if file is None:
-        return None
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            "keys_unreadable", f"The list of shapes {file} cannot be read.", f"{error}.",
-            "Give a text file with source/class/name one a line.",
-        ) from None  # fmt: skip
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-
-
 def _evaluate(options: argparse.Namespace) -> int:
     if options.what == "generation":
         from .generate import evaluate as evaluate_generation
@@ -528,7 +514,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from ..device import resolve_device
     from ..evaluation.completers import mean_shape, product
     from ..evaluation.completion import run_completion_evaluation
-    from ..training.library import load_library
+    from ..training.library import load_library, read_keys
 
     def names(text: str | None) -> list[str] | None:
         return [part.strip() for part in text.split(",") if part.strip()] if text else None
@@ -575,7 +561,7 @@ def _evaluate(options: argparse.Namespace) -> int:
             points=options.points,
             cloud=options.cloud,
             front_off=options.front_off,
-            only=_keys_in(options.only),
+            only=None if options.only is None else read_keys(options.only),
             on_progress=show,
             should_stop=should_stop,
         )

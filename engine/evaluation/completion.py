@@ -558,12 +558,14 @@ def _digest(*parts: Any) -> str:
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """{metric: {mean, median, n}} over the rows where it applies, and how many failed."""
+    """{metric: {mean, median, standard_error (of the mean), n}} over the rows where it applies, and how many failed."""
     summary: dict[str, Any] = {"scans": len(rows), "failed": sum(bool(row["failed"]) for row in rows)}
     for metric in METRICS:
         values = [row[metric] for row in rows if row.get(metric) is not None]
         if values:
+            error = float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else None
             summary[metric] = {"mean": float(np.mean(values)), "median": float(np.median(values)), "n": len(values)}
+            summary[metric]["standard_error"] = error
     return summary
 
 

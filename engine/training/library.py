@@ -266,6 +266,21 @@ def load_library(path: str | Path, *, splits_by_design: bool = True, cache_folde
     return library
 
 
+def read_keys(file: Path) -> list[str]:
+    """Keys of shapes ('source/class/name') from a text file, one a line; lines that begin with # say something else.
+    InputError where it cannot be read."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            "keys_unreadable",
+            f"The list of shapes {file} cannot be read.",
+            f"{error}.",
+            "Give a text file with source/class/name one a line.",
+        ) from None
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
 def canonicalise(mesh: Mesh) -> tuple[Mesh, Similarity]:
     """Bounding box centred at 0, longest side 1 (axes untouched: z up, front -y), and the transform that did it.
 
