@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from ..errors import EngineError
 from .clouds import FloatArray
 
 Mask = NDArray[np.bool_]
@@ -118,6 +119,50 @@ def find_ground(points: FloatArray, noise: float = 0.0) -> Ground | None:
     if (beyond > 0.06 * body).sum() < 2 or float((outer_high - outer_low).max()) < 0.75 * body:
         return None
     return Ground(height, slope, on, above <= -thick)
+
+
+SAME_SHARE = 0.98
+ACROSS_SHARE = 0.6
+
+
+def doubtful_normals(points: FloatArray, normals: FloatArray, neighbours: int = 16) -> str:
+    """Why (N, 3) unit normals cannot be those of the surface that points (N, 3) show, a sentence; '' where they can.
+
+    Either nearly all are the same while the neighbourhoods of the points lie in planes of several directions (exporters
+    write 0 0 1 where they know none); or they have nothing to do with these planes (turned to another frame, columns
+    that are something else): of directions at random half lie within 60 degrees of a plane's normal, of a surface's
+    own nearly all, also where it is thin and noisy. The planes are those of principal components (Hoppe et al. 1992).
+    """
+    count = len(points)
+    if count < 4 * neighbours:
+        return ""
+    step = max(1, count // 2000)
+    near = points[cKDTree(points).query(points[::step], k=neighbours)[1]].astype(np.float64)
+    near -= near.mean(axis=1, keepdims=True)
+    spread, axes = np.linalg.eigh(np.einsum("nki,nkj->nij", near, near))
+    planar = spread[:, 0] < 0.1 * spread[:, 1]  # elsewhere no direction is the normal
+    if planar.sum() < 50:
+        return ""
+    lines, own = axes[planar, :, 0], normals[::step][planar].astype(np.float64)
+    along = np.abs(np.einsum("ni,ni->n", lines, own))
+    middle = np.median(normals, axis=0).astype(np.float64)
+    if np.linalg.norm(middle) > 0.5:
+        middle /= np.linalg.norm(middle)
+        if (normals @ middle > 0.999).mean() > SAME_SHARE and (np.abs(lines @ middle) < 0.9).mean() > 0.1:
+            return "All its normals are the same, and its surface is not flat."
+    if (along > 0.5).mean() < ACROSS_SHARE:
+        return "Its normals have nothing to do with the surface that its points show."
+    return ""
+
+
+def normals_not_believed(why: str) -> dict[str, str]:
+    """The warning of a report that goes with doubtful_normals."""
+    return EngineError(
+        "normals_not_believed",
+        "The input's normals were not used.",
+        why,
+        "Leave them out when exporting, or compute them anew. Fit Shape takes them all the same where told so.",
+    ).as_dict()
 
 
 def orientation_agreement(points: FloatArray, normals: FloatArray, neighbours: int = 6) -> float:

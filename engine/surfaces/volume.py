@@ -31,7 +31,7 @@ def mesh_of_volume(
     frame and unit.  closed: what is inside at the volume's border is closed there, within one sample of it.
     Raises JobFailed 'empty_surface' where the volume nowhere passes the level, ValueError for values of another shape.
     """
-    from skimage.measure import marching_cubes
+    from skimage import measure
 
     if values.ndim != 3 or min(values.shape) < 2:
         raise ValueError(f"a volume has three axes of at least two samples, not the shape {values.shape}")
@@ -55,6 +55,7 @@ def mesh_of_volume(
             f"The volume lies wholly {'inside' if float(volume.min()) >= 0 else 'outside'}.",
             "Choose another level, or a volume that holds the whole shape.",
         )
+    marching_cubes: Any = measure.marching_cubes
     vertices, faces, normals, _ = marching_cubes(
         volume, 0.0, spacing=tuple(float(step) for step in steps), gradient_direction="ascent", allow_degenerate=False
     )

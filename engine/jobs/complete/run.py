@@ -24,7 +24,13 @@ from ...errors import Cancelled, InputError, JobFailed
 from ...fields.observations import evidence as ev
 from ...frames import BOUND, up_rotation
 from ...generation.codes import encode_mesh
-from ...geometry.cleaning import find_ground, orientation_agreement, stray_points
+from ...geometry.cleaning import (
+    doubtful_normals,
+    find_ground,
+    normals_not_believed,
+    orientation_agreement,
+    stray_points,
+)
 from ...geometry.clouds import FloatArray, PointCloud
 from ...geometry.meshes import Mesh
 from ...geometry.metrics import distances_to_surface, total_mutual_difference, unidirectional_hausdorff
@@ -116,6 +122,12 @@ def scan_of(arrays: JobArrays, request: CompleteRequest, rng: np.random.Generato
     about["noise"] = "estimated" if request.noise is None else "given"
     normals_ = cloud.normals
     about["normals"] = "none" if normals_ is None else "given"
+    about["normals_doubt"] = ""
+    if normals_ is not None and not (arrays.faces is not None and len(arrays.faces)):
+        about["normals_doubt"] = doubtful_normals(cloud.points, normals_)
+        if about["normals_doubt"]:
+            normals_ = None
+            about["normals"] = "not believed"
     if viewpoint is not None:
         if normals_ is None:
             normals_ = estimate_normals(cloud.points, 16, viewpoint)
@@ -359,6 +371,8 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
     lap("measure")
     calibration = calibration_of(prior)
     warnings = []
+    if scan.about["normals_doubt"]:
+        warnings.append(normals_not_believed(scan.about["normals_doubt"]))
     if signals is not None and confidence(signals, calibration) < calibration.threshold:
         warnings.append(_not_known(prior, pose.classes))
     report: dict[str, Any] = {

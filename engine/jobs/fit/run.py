@@ -19,7 +19,7 @@ from ... import __version__
 from ...device import describe_device, resolve_device
 from ...errors import Cancelled, EngineError, InputError, JobFailed
 from ...frames import BOUND
-from ...geometry.cleaning import stray_points
+from ...geometry.cleaning import doubtful_normals, normals_not_believed, stray_points
 from ...geometry.clouds import FloatArray, PointCloud
 from ...geometry.meshes import Mesh, compacted
 from ...geometry.metrics import distances_to_surface
@@ -240,13 +240,7 @@ def _prepare(
     report_progress("Reading the points", 0.01)
     if len(arrays.points) == 0:
         raise InputError("no_points", "The input is empty.", "It holds no points.", "Give a scan with points.")
-    if len(arrays.points) > MOST_POINTS:
-        raise InputError(
-            "too_many_points",
-            "The input is too large to be fitted.",
-            f"It has {len(arrays.points):,} points; at most {MOST_POINTS:,} are read.",
-            "Thin the cloud first, for example with a voxel grid.",
-        )
+    arrays = _fewer(arrays, rng)
     # Far from the origin float32 has no digits left for the shape: work about the input's own centre.
     centre = np.median(arrays.points, axis=0).astype(np.float64)
     local = (arrays.points.astype(np.float64) - centre).astype(np.float32)
@@ -254,6 +248,7 @@ def _prepare(
     has_faces = arrays.faces is not None and len(arrays.faces) > 0
     mesh = None
     trusted = request.normals == "given"
+    doubt = ""
     if has_faces:
         assert arrays.faces is not None
         mesh = Mesh(local, arrays.faces)
@@ -270,6 +265,9 @@ def _prepare(
                 "Choose 'auto', or give points with normals.",
             )
         points = local
+        doubt = "" if trusted or given is None else doubtful_normals(local, given)
+        if doubt:
+            given = None
     # Steps of a size that adding or taking away an offset does not change: duplicates, then stray points.
     cloud = remove_duplicates(PointCloud(points, given))
     if len(cloud.points) < LEAST_POINTS:
@@ -296,7 +294,7 @@ def _prepare(
     to_unit = to_local.inverse()
     points = to_unit.apply(cloud.points)
 
-    warnings: list[dict[str, str]] = []
+    warnings = [normals_not_believed(doubt)] if doubt else []
     across = np.linalg.eigh(np.cov(points.T.astype(np.float64)))
     extents = np.ptp(points @ across[1], axis=0)  # thinnest first
     if extents[1] < FLAT * extents[2]:
@@ -373,6 +371,14 @@ def _prepare(
     )
     to_scene = Similarity(translation=centre).after(to_local)
     return _Prepared(data, to_scene, statistics, orientation, flat, left_out, warnings)
+
+
+def _fewer(arrays: JobArrays, rng: np.random.Generator) -> JobArrays:
+    """At most MOST_POINTS of a cloud, at random: more take memory and time, and show no finer surface."""
+    if len(arrays.points) <= MOST_POINTS or (arrays.faces is not None and len(arrays.faces)):
+        return arrays
+    which = np.sort(rng.choice(len(arrays.points), MOST_POINTS, replace=False, shuffle=False))
+    return JobArrays(arrays.points[which], None if arrays.normals is None else arrays.normals[which])
 
 
 def _thinned(cloud: PointCloud, resolution: int, rng: np.random.Generator) -> PointCloud:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.geometry.cleaning import find_ground, orientation_agreement, stray_points
+from engine.geometry.cleaning import doubtful_normals, find_ground, orientation_agreement, stray_points
 
 Array = np.ndarray
 
@@ -128,3 +128,43 @@ def test_normals_agree_or_do_not() -> None:
     assert orientation_agreement(points, -normals) > 0.99
     signs = np.random.default_rng(1).choice([-1, 1], (len(points), 1)).astype(np.float32)
     assert orientation_agreement(points, normals * signs) == pytest.approx(0.5, abs=0.05)
+
+
+def torus(count: int, noise: float = 0.0, tube: float = 0.12) -> tuple[np.ndarray, np.ndarray]:
+    """(N, 3) points about evenly on a ring of radius 0.35, and their normals."""
+    rng = np.random.default_rng(4)
+    u, v = rng.uniform(0, 2 * np.pi, (2, 4 * count))
+    keep = rng.random(4 * count) < (0.35 + tube * np.cos(v)) / (0.35 + tube)
+    u, v = u[keep][:count], v[keep][:count]
+    normals = np.stack([np.cos(u) * np.cos(v), np.sin(u) * np.cos(v), np.sin(v)], 1)
+    middle = np.stack([np.cos(u), np.sin(u), np.zeros_like(u)], 1) * 0.35
+    points = middle + tube * normals + noise * rng.standard_normal((len(u), 3))
+    return points.astype(np.float32), normals.astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "count, noise, tube", [(6000, 0, 0.12), (3000, 0.005, 0.12), (1000, 0.01, 0.12), (4000, 0, 0.01)]
+)
+def test_normals_of_the_surface_are_believed_whatever_their_sign(count: int, noise: float, tube: float) -> None:
+    points, normals = torus(count, noise, tube)
+    signs = np.random.default_rng(1).choice([-1, 1], (len(points), 1)).astype(np.float32)
+    assert doubtful_normals(points, normals) == "" and doubtful_normals(points, normals * signs) == ""
+    assert doubtful_normals(points[:30], normals[:30]) == ""  # too few to tell
+
+
+def test_the_same_normal_is_believed_of_a_plane_and_of_nothing_else() -> None:
+    wall = np.random.default_rng(0).random((3000, 3)).astype(np.float32) * np.float32([1, 0, 1])
+    assert doubtful_normals(wall, np.tile(np.float32([0, 1, 0]), (3000, 1))) == ""
+    rng = np.random.default_rng(0)
+    box = box_surface(np.array([-0.4, -0.2, 0.0]), np.array([0.4, 0.2, 0.5]), 0.02, rng).astype(np.float32)
+    for points in (torus(6000)[0], box):
+        for direction in ([0, 0, 1], [1, 0, 0], [0.6, 0, -0.8]):
+            assert "the same" in doubtful_normals(points, np.tile(np.float32(direction), (len(points), 1)))
+
+
+def test_normals_of_another_frame_or_of_nothing_are_not_believed() -> None:
+    points, normals = torus(6000)
+    other = np.random.default_rng(0).standard_normal((6000, 3)).astype(np.float32)
+    other /= np.linalg.norm(other, axis=1, keepdims=True)
+    for wrong in (normals[:, [1, 2, 0]], normals[::-1], other):
+        assert "nothing to do" in doubtful_normals(points, wrong)

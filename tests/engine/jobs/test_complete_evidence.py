@@ -100,6 +100,17 @@ def test_normals_of_any_side_are_used_for_what_they_are(request_: CompleteReques
     assert np.allclose(out.vertices, turned.vertices, atol=1e-5)
 
 
+@pytest.mark.parametrize("viewpoint", [True, False])
+def test_constant_normals_are_not_believed(request_: CompleteRequest, viewpoint: bool) -> None:
+    points, _ = scan()
+    request_ = request_ if viewpoint else replace(request_, viewpoint=None)
+    told = run(request_, points, np.tile(np.float32([0, 0, 1]), (len(points), 1)))
+    assert "normals_not_believed" in [warning["code"] for warning in told.report["warnings"]]
+    assert told.report["evidence"]["normals"] == ("estimated" if viewpoint else "not believed")
+    without = run(request_, points)
+    assert np.array_equal(told.meshes[0].vertices, without.meshes[0].vertices)
+
+
 def test_noise_is_estimated_or_taken_as_told(request_: CompleteRequest) -> None:
     points, _ = scan()
     noisy = (points + 0.01 * np.random.default_rng(2).standard_normal(points.shape)).astype(np.float32)

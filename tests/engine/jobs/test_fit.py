@@ -16,7 +16,7 @@ from engine.cli import main as cli
 from engine.errors import Cancelled, InputError
 from engine.geometry.clouds import PointCloud
 from engine.geometry.files import read_shape, write_cloud
-from engine.geometry.meshes import Mesh
+from engine.geometry.meshes import Mesh, enclosed_volume
 from engine.jobs.base import FIT_METHODS, FitRequest, JobArrays, JobCallbacks, Preview, Progress
 from engine.jobs.run import run_job
 from engine.jobs.wire import needs_arrays, parse_request, request_to_json
@@ -142,13 +142,29 @@ def test_cancelling_stops_wherever_it_is() -> None:
             run_job(request(), JobArrays(ball(800)), JobCallbacks(should_stop=stop))
 
 
+@pytest.mark.parametrize("normals", ["auto", "given"])
+def test_constant_normals_are_not_believed_unless_the_user_says_so(normals: str) -> None:
+    points = ball(3000)
+    flat = np.tile(np.float32([0, 0, 1]), (len(points), 1))
+    result = run_job(request(normals=normals), JobArrays(points, flat), JobCallbacks())
+    codes = [warning["code"] for warning in result.report["warnings"]]
+    if normals == "auto":
+        assert enclosed_volume(result.meshes[0]) == pytest.approx(4 / 3 * np.pi, rel=0.05)
+    assert ("normals_not_believed" in codes) == (normals == "auto")
+
+
+def test_more_points_than_are_fitted_are_thinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.jobs.fit.run.MOST_POINTS", 2000)
+    result = run_job(request(), JobArrays(ball(6000)), JobCallbacks())
+    assert enclosed_volume(result.meshes[0]) == pytest.approx(4 / 3 * np.pi, rel=0.05)
+
+
 def test_refusals() -> None:
     for arrays, settings, code in (
         (None, {}, "input_missing"),
         (JobArrays(np.zeros((0, 3), np.float32)), {}, "no_points"),
         (JobArrays(ball(100)), {"normals": "given"}, "normals_missing"),
         (JobArrays(ball(100)), {"method": "nonsense"}, "method_unknown"),
-        (JobArrays(np.broadcast_to(np.float32(0), (5_000_001, 3))), {}, "too_many_points"),
     ):
         with pytest.raises(InputError) as refused:
             run_job(request(**settings), arrays, JobCallbacks())

@@ -1,4 +1,4 @@
-"""Coordinates far from the origin, as surveys have them: centred before they lose their digits, back where they were."""
+"""Coordinates far from the origin, as surveys have them: centred before they lose digits, back where they were."""
 
 from __future__ import annotations
 

@@ -34,11 +34,14 @@ def ptx(points: np.ndarray, turn: np.ndarray, place: np.ndarray, columns: int = 
     local = (points - place) @ turn  # rows: turn.T @ (p - place)
     empty = 240 - len(local)
     rows = np.concatenate([np.c_[local, np.full(len(local), 0.5), BYTES[: len(local)]], np.zeros((empty, 7))])
-    head = "20\n12\n" + "".join("%.9g %.9g %.9g\n" % tuple(row) for row in [place, *turn.T])
+    head = "20\n12\n" + lines([place, *turn.T])
     matrix = np.eye(4)
     matrix[:3, :3], matrix[3, :3] = turn.T, place
-    head += "".join("%.9g %.9g %.9g %.9g\n" % tuple(row) for row in matrix)
-    return head + "".join(" ".join(f"{v:.9g}" for v in row[:columns]) + "\n" for row in rows)
+    return head + lines(matrix) + lines(rows[:, :columns])
+
+
+def lines(table: Any) -> str:
+    return "".join(" ".join(f"{v:.9g}" for v in row) + "\n" for row in table)
 
 
 @pytest.mark.parametrize("columns", [3, 4, 7])
