@@ -59,7 +59,7 @@ def configure(context: bpy.types.Context) -> None:
             value = getattr(chosen, setting.name)
             is_path = setting.kind in ("file", "folder") and value
             values[setting.name] = bpy.path.abspath(value) if is_path else value
-    session.configure(chosen_kind(chosen), values)
+    session.use_preferences(chosen_kind(chosen), values)
 
 
 def of(context: bpy.types.Context) -> ShapewrightPreferences:

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 
-def found(package: ModuleType, attribute: str) -> dict[str, Any]:
+def discover(package: ModuleType, attribute: str) -> dict[str, Any]:
     """{name of a module of the package: its attribute}, by the modules' names; a module without it is passed over.
 
     Every folder of the package's `__path__` counts. A module that cannot be imported is an error, not passed over.

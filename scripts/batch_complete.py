@@ -43,6 +43,7 @@ from mathutils import Matrix, Vector
 
 from addon import session as blender_session
 from addon.carried import code as blender_code
+from addon.carried.pose import pose_of
 from addon.features.fit.clouds import read_clouds
 from addon.features.fit.writer import FitWriter
 from addon.link.connections.local import EngineProcess
@@ -324,7 +325,7 @@ def make_generate_job(path: Path, options: argparse.Namespace, scene: bpy.types.
 
 def code_of(obj: bpy.types.Object) -> tuple[ShapeCode, dict[str, str]]:
     """A result's code, its pose in the world, and name and hash of the prior that it belongs to."""
-    pose = np.array(obj.matrix_basis, np.float64) @ blender_code.local_pose(obj)
+    pose = np.array(obj.matrix_basis, np.float64) @ pose_of(obj)
     prior = {"name": str(obj[blender_code.PRIOR]), "sha256": str(obj[blender_code.PRIOR_HASH])}
     return ShapeCode(blender_code.code_of(obj), pose), prior
 

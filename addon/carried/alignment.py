@@ -13,6 +13,8 @@ import numpy as np
 from mathutils import Matrix
 
 from ..link.problem import EngineProblem
+from .pose import POSE, has_pose, pose_of
+from .source import NAME, has_source, present, source_of
 
 NUMBER, SOURCE, LOCKED = "shapewright_alignment", "shapewright_alignment_of", "shapewright_locked"
 """Custom properties of the empty: a number that grows from one to the next, the source, and whether Complete Shape
@@ -22,14 +24,14 @@ FOUND_BY = "shapewright_found_by"
 
 def knows(obj: bpy.types.Object) -> bool:
     """Whether it is a result that was found in a source with an alignment."""
-    return "shapewright_pose" in obj and "shapewright_source" in obj
+    return has_pose(obj) and has_source(obj)
 
 
-def show(result: bpy.types.Object, source: bpy.types.Object | None) -> bpy.types.Object | None:
+def show_alignment(result: bpy.types.Object, source: bpy.types.Object | None) -> bpy.types.Object | None:
     """Makes the empty for a result that names its pose; None where it does not."""
-    if len(result.get("shapewright_pose", ())) != 16:
+    if not has_pose(result):
         return None
-    name = source.name if source is not None else result.get("shapewright_source", result.name)
+    name = source.name if source is not None else result.get(NAME, result.name)
     empty = bpy.data.objects.new(f"{name} Alignment", None)
     empty.empty_display_type, empty.empty_display_size = "CUBE", 0.5
     empty.show_axis = True
@@ -58,9 +60,8 @@ def _found_by(result: bpy.types.Object) -> str:
 
 def place(empty: bpy.types.Object, result: bpy.types.Object) -> None:
     """Hangs the empty on a result, at the alignment that this result was found with."""
-    local = np.array(result["shapewright_pose"], np.float64).reshape(4, 4)
     hang(empty, result)
-    empty.matrix_basis = world_matrix(result) @ Matrix(local.tolist())
+    empty.matrix_basis = world_matrix(result) @ Matrix(pose_of(result).tolist())
 
 
 def hang(empty: bpy.types.Object, result: bpy.types.Object) -> None:
@@ -79,30 +80,29 @@ def world_matrix(obj: bpy.types.Object) -> Matrix:
     return world_matrix(obj.parent) @ obj.matrix_parent_inverse @ obj.matrix_basis
 
 
-def of_object(obj: bpy.types.Object | None) -> bpy.types.Object | None:
+def alignment_of(obj: bpy.types.Object | None) -> bpy.types.Object | None:
     """The empty that belongs to the object: itself, the one that hangs on it, or its source's (a locked one first)."""
     if obj is None:
         return None
     if NUMBER in obj:
         return obj
-    mine = [empty for empty in _all() if empty.parent == obj]
-    mine = mine or [empty for empty in _all() if source_of(empty) == obj]
-    if not mine and obj.get("shapewright_source"):
-        named = bpy.data.objects.get(obj["shapewright_source"])
-        mine = [empty for empty in _all() if named is not None and source_of(empty) == named]
+    mine = [empty for empty in all_alignments() if empty.parent == obj]
+    mine = mine or [empty for empty in all_alignments() if aligned_object(empty) == obj]
+    if not mine:
+        source = source_of(obj)
+        mine = [empty for empty in all_alignments() if source is not None and aligned_object(empty) == source]
     return max(mine, key=lambda empty: (bool(empty.get(LOCKED)), empty[NUMBER]), default=None)
 
 
-def source_of(empty: bpy.types.Object) -> bpy.types.Object | None:
+def aligned_object(empty: bpy.types.Object) -> bpy.types.Object | None:
     """The object whose alignment it is; None where that was deleted."""
-    source = empty.get(SOURCE)
-    return source if source is not None and source.users_collection else None
+    return present(empty.get(SOURCE))
 
 
-def follow(before: bpy.types.Object, after: bpy.types.Object) -> None:
+def follow_answer(before: bpy.types.Object, after: bpy.types.Object) -> None:
     """Another hypothesis is shown: its alignment empty comes along, and moves where that one was found elsewhere."""
-    for empty in [empty for empty in _all() if empty.parent == before]:
-        was, now = (list(obj.get("shapewright_pose", ())) for obj in (before, after))
+    for empty in [empty for empty in all_alignments() if empty.parent == before]:
+        was, now = (list(obj.get(POSE, ())) for obj in (before, after))
         if len(now) == 16 and was != now and not empty.get(LOCKED):
             place(empty, after)
         else:  # a correction by hand stays
@@ -111,7 +111,7 @@ def follow(before: bpy.types.Object, after: bpy.types.Object) -> None:
 
 def locked_for(source: bpy.types.Object) -> bpy.types.Object | None:
     """The newest locked empty of a source."""
-    locked = [empty for empty in _all() if empty.get(SOURCE) == source and empty.get(LOCKED)]
+    locked = [empty for empty in all_alignments() if empty.get(SOURCE) == source and empty.get(LOCKED)]
     return max(locked, key=lambda empty: empty[NUMBER], default=None)
 
 
@@ -135,6 +135,6 @@ def matrix_for(empty: bpy.types.Object, frame: np.ndarray) -> list[float]:
     return [float(value) for value in matrix.reshape(-1)]
 
 
-def _all() -> list[bpy.types.Object]:
+def all_alignments() -> list[bpy.types.Object]:
     """Every alignment that is in some collection; one deleted by hand lives on only until the file is saved."""
     return [obj for obj in bpy.data.objects if NUMBER in obj and obj.users_collection]

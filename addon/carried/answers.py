@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 import bpy
 
 from ..scene.write import hide, move_to, remove_object
+from .source import source_of
 
 ENTRIES, NUMBER = "shapewright_hypotheses", "shapewright_number"
 """Custom properties of the collection: its objects by their rank, and a number that grows from one collection to the
@@ -22,35 +23,35 @@ def record(collection: bpy.types.Collection, objects: Sequence[bpy.types.Object]
     """Makes the collection one of hypotheses: `objects`, best first, of which the first is shown."""
     collection[NUMBER] = 1 + max((int(other.get(NUMBER, 0)) for other in bpy.data.collections), default=0)
     collection[ENTRIES] = {str(rank): obj for rank, obj in enumerate(objects)}
-    show(collection, 0)
+    show_answer(collection, 0)
 
 
-def members(collection: bpy.types.Collection) -> list[bpy.types.Object]:
+def answers_in(collection: bpy.types.Collection) -> list[bpy.types.Object]:
     """The hypotheses that still exist, best first. An object deleted by hand lives on only in the list."""
     entries = collection[ENTRIES].to_dict()
     found = [entries[rank] for rank in sorted(entries, key=int)]
     return [obj for obj in found if obj is not None and obj.users_collection]
 
 
-def of_object(obj: bpy.types.Object | None) -> bpy.types.Collection | None:
+def answers_of(obj: bpy.types.Object | None) -> bpy.types.Collection | None:
     """The collection to browse while `obj` is active: the one that it is in; of a source, the newest made from it."""
     if obj is None:
         return None
-    for collection in _all():
-        if obj in members(collection):
+    for collection in _all_answers():
+        if obj in answers_in(collection):
             return collection
-    made = [c for c in _all() if any(m.get("shapewright_source") == obj.name for m in members(c))]
+    made = [c for c in _all_answers() if any(source_of(member) == obj for member in answers_in(c))]
     return max(made, key=lambda collection: collection[NUMBER], default=None)
 
 
 def shown(collection: bpy.types.Collection) -> int:
     """The number of the one shown among those that still exist."""
-    return next((number for number, obj in enumerate(members(collection)) if not obj.hide_render), 0)
+    return next((number for number, obj in enumerate(answers_in(collection)) if not obj.hide_render), 0)
 
 
-def show(collection: bpy.types.Collection, number: int) -> bpy.types.Object:
+def show_answer(collection: bpy.types.Collection, number: int) -> bpy.types.Object:
     """Shows one and hides the others; where one of them was selected or active, the one shown is that now."""
-    found = members(collection)
+    found = answers_in(collection)
     chosen = found[number % len(found)]
     hide(chosen, False)
     chosen.hide_render = False
@@ -77,7 +78,7 @@ def show(collection: bpy.types.Collection, number: int) -> bpy.types.Object:
 
 def keep(collection: bpy.types.Collection) -> bpy.types.Object:
     """Removes all but the one shown, and the collection: what remains lies where the collection lay."""
-    found = members(collection)
+    found = answers_in(collection)
     kept = found[shown(collection)]
     homes = [parent for parent in _parents(collection) if parent.library is None]
     homes = homes or [bpy.context.scene.collection]
@@ -95,8 +96,8 @@ def keep(collection: bpy.types.Collection) -> bpy.types.Object:
     return kept
 
 
-def _all() -> Iterator[bpy.types.Collection]:
-    return (collection for collection in bpy.data.collections if ENTRIES in collection and members(collection))
+def _all_answers() -> Iterator[bpy.types.Collection]:
+    return (collection for collection in bpy.data.collections if ENTRIES in collection and answers_in(collection))
 
 
 def _parents(collection: bpy.types.Collection) -> list[bpy.types.Collection]:

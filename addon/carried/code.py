@@ -1,8 +1,8 @@
 """The code that a shape carries: what its prior knows it by, kept in the object's custom properties.
 
 It travels with the object through saving, appending and copying, and is all that it takes to vary, blend or slide the
-shape later. `CODE` is the code of the mesh that the object had when it was stored; whether a person has changed the
-mesh since, `fits_mesh` says.
+shape later. `CODE` is the code of the mesh that the object had when it was stored; whether that is still
+the mesh that it has, says `why_outdated`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from mathutils import Matrix
 from ..link.problem import EngineProblem
 from ..scene.read import read_scan
 from ..scene.transform import transform_normals, transform_points
+from . import mesh_mark
+from .pose import POSE, nearest_similarity, pose_of, store_pose
 
-CODE, CODE_SHAPE, POSE = "shapewright_code", "shapewright_code_shape", "shapewright_pose"
-"""Little-endian float32 as bytes; the code's shape; canonical frame -> the object's own coordinates, row by row."""
-MESH = "shapewright_code_mesh"
-"""What tells the mesh of the code from another one: number of vertices, sum of their distances from the origin."""
+CODE, CODE_SHAPE = "shapewright_code", "shapewright_code_shape"
+"""Little-endian float32 as bytes; the code's shape."""
 PRIOR, PRIOR_HASH, CLASS = "shapewright_prior", "shapewright_prior_hash", "shapewright_class"
 
 
@@ -41,27 +41,26 @@ class Shape:
     note: str = ""
 
 
-def store(obj: bpy.types.Object, code: np.ndarray, local_pose: np.ndarray) -> None:
-    """Gives a mesh object the code of the mesh that it has now."""
+def store(obj: bpy.types.Object, code: np.ndarray, pose: np.ndarray) -> None:
+    """Gives a mesh object the code of the mesh that it has now. pose: (4, 4), canonical -> the object's coordinates."""
     put_bytes(obj, CODE, np.ascontiguousarray(code, "<f4").tobytes())
     obj[CODE_SHAPE] = [int(length) for length in code.shape]
-    obj[MESH] = _fingerprint(obj.data)
-    store_pose(obj, local_pose)
+    store_pose(obj, pose)
 
 
-def _fingerprint(mesh: bpy.types.Mesh) -> list[float]:
-    points = np.empty(3 * len(mesh.vertices), np.float32)
-    if len(points):
-        mesh.attributes["position"].data.foreach_get("vector", points)
-    return [float(len(mesh.vertices)), float(np.linalg.norm(points.reshape(-1, 3).astype(np.float64), axis=1).sum())]
+def why_outdated(obj: bpy.types.Object) -> str:
+    """A sentence on why the code does not describe the mesh that the object has now; '' where it does.
 
-
-def fits_mesh(obj: bpy.types.Object) -> bool:
-    """Whether the object still has the mesh that its code describes."""
-    if obj.mode == "EDIT":
-        obj.update_from_editmode()
-    known = list(obj.get(MESH, ()))
-    return len(known) == 2 and bool(np.allclose(known, _fingerprint(obj.data), rtol=1e-5, atol=1e-12))
+    Scaled, turned or moved as a whole it is the same shape: its pose goes with it, see pose.py.
+    """
+    change = mesh_mark.change_of(obj)
+    if change is None:
+        return "It does not say which mesh its code describes."
+    if change.matrix is None:
+        return change.why
+    if not change.similar:
+        return "It was mirrored, or scaled differently along its axes, and that was applied."
+    return ""
 
 
 def put_bytes(obj: bpy.types.Object, name: str, value: bytes) -> None:
@@ -70,10 +69,6 @@ def put_bytes(obj: bpy.types.Object, name: str, value: bytes) -> None:
     if name in obj:
         del obj[name]
     obj[name] = value
-
-
-def store_pose(obj: bpy.types.Object, local_pose: np.ndarray) -> None:
-    obj[POSE] = [float(value) for value in np.asarray(local_pose, np.float64).reshape(-1)]
 
 
 def name_class(obj: bpy.types.Object, classes: Any) -> None:
@@ -103,30 +98,15 @@ def code_of(obj: bpy.types.Object, name: str = CODE) -> np.ndarray:
     return np.frombuffer(raw, "<f4").reshape(shape).astype(np.float32)
 
 
-def local_pose(obj: bpy.types.Object) -> np.ndarray:
-    """Canonical frame -> the object's own coordinates, (4, 4)."""
-    return np.array(list(obj[POSE]), np.float64).reshape(4, 4)
-
-
-def similar(matrix: np.ndarray) -> np.ndarray:
-    """The similarity (one scale, a rotation, a translation) nearest to a (4, 4) matrix; for a mirrored one too."""
-    left, stretch, right = np.linalg.svd(matrix[:3, :3])
-    if np.linalg.det(left @ right) < 0:
-        left[:, 2] *= -1
-    nearest = matrix.copy()
-    nearest[:3, :3] = stretch.mean() * left @ right
-    return nearest
-
-
-def read(obj: bpy.types.Object, depsgraph: bpy.types.Depsgraph, frame: np.ndarray) -> Shape:
+def read_shape(obj: bpy.types.Object, depsgraph: bpy.types.Depsgraph, frame: np.ndarray) -> Shape:
     """Reads an object. frame: (4, 4), the frame that is sent -> world; a rotation and a translation of it, no more.
 
     Raises EngineProblem where the object has neither code nor points.
     """
-    edited = has_code(obj) and not fits_mesh(obj)
-    if has_code(obj) and not edited:
+    why = why_outdated(obj) if has_code(obj) else ""
+    if has_code(obj) and not why:
         code = code_of(obj)
-        pose = similar(np.linalg.inv(frame) @ np.array(obj.matrix_world, np.float64) @ local_pose(obj))
+        pose = nearest_similarity(np.linalg.inv(frame) @ np.array(obj.matrix_world, np.float64) @ pose_of(obj))
         return named(obj, lambda: {"code": code, "pose": pose})
     scan = read_scan(obj, depsgraph)
     to_sent = np.linalg.inv(frame) @ scan.frame
@@ -141,7 +121,7 @@ def read(obj: bpy.types.Object, depsgraph: bpy.types.Depsgraph, frame: np.ndarra
             "faces": found["faces"],
         }
 
-    note = f"'{obj.name}' was changed since the prior made it: its mesh is taken, not its code." if edited else ""
+    note = f"'{obj.name}' was changed since the prior made it: its mesh is taken, not its code. {why}" if why else ""
     return Shape(obj.name, arrays, note=note)
 
 

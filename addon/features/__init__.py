@@ -57,7 +57,7 @@ _groups: dict[str, type] = {}
 
 def found() -> dict[str, Feature]:
     """All features that there are, by the names of their folders, in the order of their panels."""
-    features = registry.found(sys.modules[__name__], "FEATURE")
+    features = registry.discover(sys.modules[__name__], "FEATURE")
     return dict(sorted(features.items(), key=lambda item: (item[1].order, item[0])))
 
 

@@ -9,6 +9,9 @@ import numpy as np
 
 from ..link.problem import EngineProblem
 
+FACES_ELSEWHERE = 0.1
+"""Radians about the world's z from which on a person has turned an object to face somewhere."""
+
 
 def viewpoint_of(
     kind: str, location: Sequence[float], scene: bpy.types.Scene, depsgraph: bpy.types.Depsgraph
@@ -39,6 +42,14 @@ def camera_position(scene: bpy.types.Scene, depsgraph: bpy.types.Depsgraph) -> t
     return float(x), float(y), float(z)
 
 
-def never_turned(obj: bpy.types.Object) -> bool:
-    """Whether the object's axes are the world's: nobody has turned it to face anywhere."""
-    return np.allclose(np.array(obj.matrix_world.to_quaternion().to_matrix()), np.eye(3), atol=1e-3)
+def was_turned(obj: bpy.types.Object) -> bool:
+    """Whether a person has turned the object to face somewhere: a rotation about the world's z.
+
+    What stands it up is no such thing: the quarter turn about x by which Blender's importers do that, or a scan
+    levelled by hand. Of the world rotation q = (w, x, y, z) the part about z is (w, 0, 0, z) normalised, whatever
+    tilts come before it (swing and twist); where both are zero the object was turned over, and nothing tells. Two tilts
+    after one another turn a little about z themselves: less than FACES_ELSEWHERE is nobody's intention.
+    """
+    rotation = obj.matrix_world.to_quaternion()
+    angle = 2.0 * np.arctan2(rotation.z, rotation.w) if np.hypot(rotation.z, rotation.w) > 1e-4 else 0.0
+    return bool(abs((angle + np.pi) % (2.0 * np.pi) - np.pi) > FACES_ELSEWHERE)

@@ -1,6 +1,6 @@
 """Jobs, short calls, and the one engine that they run on. What the rooms above need of it is named here."""
 
-from .blender import COMPANIONS, configure, current, drive, engine_folder, register, unregister
+from .blender import COMPANIONS, current, drive, engine_folder, register, unregister, use_preferences
 from .calls import Call
 from .job import (
     CANCELLED,
@@ -32,7 +32,6 @@ __all__ = [
     "Companion",
     "Job",
     "Session",
-    "configure",
     "current",
     "drive",
     "engine_folder",
@@ -40,4 +39,5 @@ __all__ = [
     "push_undo",
     "register",
     "unregister",
+    "use_preferences",
 ]

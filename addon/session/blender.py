@@ -10,6 +10,8 @@ from typing import Any
 import bpy
 from bpy.app.handlers import persistent
 
+from ..carried.alignment import SOURCE
+from ..carried.source import OBJECT, let_go_of_deleted
 from ..link import connections
 from ..scene import write
 from . import notices
@@ -40,7 +42,7 @@ def _connect(kind: str) -> connections.Connection:
     return connections.kinds()[kind].make(engine_folder())
 
 
-def configure(kind: str, settings: Mapping[str, Any]) -> None:
+def use_preferences(kind: str, settings: Mapping[str, Any]) -> None:
     """Takes over the preferences: by which kind of connection the engine is reached, and the settings of all kinds.
 
     Another kind takes effect now, and ends what runs; settings hold from the next start of the engine on.
@@ -99,6 +101,7 @@ def _on_load_post(*_: object) -> None:
 
 @persistent
 def _on_save_pre(*_: object) -> None:
+    let_go_of_deleted((OBJECT, SOURCE))
     if _session is not None:
         _session.before_save()
 

@@ -9,7 +9,9 @@ import bpy
 import numpy as np
 
 from ..carried import alignment, answers, code
+from ..carried.pose import has_pose, store_pose
 from ..carried.provenance import pose_in, provenance_of
+from ..carried.source import record
 from ..link.mesh_arrays import MeshArrays
 from ..link.problem import EngineProblem
 from ..scene.read import Scan
@@ -88,16 +90,19 @@ class ResultWriter(JobWriter):
     def finish(self, request: dict[str, Any], report: dict[str, Any], engine_info: dict[str, Any]) -> None:
         facts = provenance_of(request, report, engine_info, self.scan)
         results = self._found()
+        source = self.scan.source.find(bpy.data.objects)
         rows = report.get("hypotheses") if isinstance(report.get("hypotheses"), list) else []
         for number, obj in results:
             row = rows[number] if number < len(rows) and isinstance(rows[number], dict) else {}
             for key, value in facts.items():
                 obj[f"shapewright_{key}"] = value
+            if source is not None:
+                record(obj, source)
             if isinstance(row.get("score"), int | float):
                 obj["shapewright_score"] = float(row["score"])
             pose = pose_in(row) or pose_in(report)
-            if pose is not None and code.POSE not in obj:
-                code.store_pose(obj, self._local(np.array(pose)))
+            if pose is not None and not has_pose(obj):
+                store_pose(obj, self._local(np.array(pose)))
             code.name_class(obj, request.get("class_name") or row.get("classes") or report.get("classes"))
         if not results:
             return
@@ -106,8 +111,7 @@ class ResultWriter(JobWriter):
             if collection is not None:
                 answers.record(collection, [obj for _, obj in results])
         if request.get("align") != "none" and not request.get("pose"):
-            source = self.scan.source.find(bpy.data.objects)
-            alignment.show(results[0][1], source)
+            alignment.show_alignment(results[0][1], source)
 
     def _local(self, pose: np.ndarray) -> np.ndarray:
         """Canonical -> sent frame, as canonical -> the result's own coordinates: so it moves with the object."""

@@ -2,8 +2,7 @@
 
 import bpy
 
-from ...carried import alignment as poses
-from ...carried import answers as hypotheses
+from ...carried import alignment, answers
 
 
 class _Browse:
@@ -11,16 +10,16 @@ class _Browse:
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        if hypotheses.of_object(context.active_object) is None:
+        if answers.answers_of(context.active_object) is None:
             cls.poll_message_set("Select a hypothesis, or the object that it was made from")
             return False
         return True
 
     def turn(self, context: bpy.types.Context, by: int) -> set:
-        collection = hypotheses.of_object(context.active_object)
-        before = hypotheses.members(collection)[hypotheses.shown(collection)]
-        after = hypotheses.show(collection, hypotheses.shown(collection) + by)
-        poses.follow(before, after)
+        collection = answers.answers_of(context.active_object)
+        before = answers.answers_in(collection)[answers.shown(collection)]
+        after = answers.show_answer(collection, answers.shown(collection) + by)
+        alignment.follow_answer(before, after)
         return {"FINISHED"}
 
 
@@ -48,8 +47,8 @@ class SHAPEWRIGHT_OT_keep_hypothesis(_Browse, bpy.types.Operator):
     bl_description = "Keep the hypothesis that is shown and remove the others"
 
     def execute(self, context: bpy.types.Context) -> set:
-        collection = hypotheses.of_object(context.active_object)
-        removed = len(hypotheses.members(collection)) - 1
-        kept = hypotheses.keep(collection)
+        collection = answers.answers_of(context.active_object)
+        removed = len(answers.answers_in(collection)) - 1
+        kept = answers.keep(collection)
         self.report({"INFO"}, f"Kept '{kept.name}' and removed {removed} others")
         return {"FINISHED"}

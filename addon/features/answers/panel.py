@@ -2,8 +2,7 @@
 
 import bpy
 
-from ...carried import alignment as poses
-from ...carried import answers as hypotheses
+from ...carried import alignment, answers
 from ...ui.panel import ShapewrightPanel
 
 
@@ -14,13 +13,13 @@ class SHAPEWRIGHT_PT_hypotheses(ShapewrightPanel, bpy.types.Panel):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        return hypotheses.of_object(context.active_object) is not None
+        return answers.answers_of(context.active_object) is not None
 
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout
-        collection = hypotheses.of_object(context.active_object)
-        found = hypotheses.members(collection)
-        number = hypotheses.shown(collection)
+        collection = answers.answers_of(context.active_object)
+        found = answers.answers_in(collection)
+        number = answers.shown(collection)
         layout.label(text=f"{number + 1} of {len(found)}")
         row = layout.row(align=True)
         row.operator("shapewright.previous_hypothesis", text="Previous", icon="TRIA_LEFT")
@@ -41,23 +40,21 @@ class SHAPEWRIGHT_PT_alignment(ShapewrightPanel, bpy.types.Panel):
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         obj = context.active_object
-        return obj is not None and (poses.knows(obj) or poses.of_object(obj) is not None)
+        return obj is not None and (alignment.knows(obj) or alignment.alignment_of(obj) is not None)
 
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout
-        empty = poses.of_object(context.active_object)
+        empty = alignment.alignment_of(context.active_object)
         if empty is None:
             layout.operator("shapewright.show_alignment", icon="EMPTY_AXIS")
             return
-        locked = bool(empty.get(poses.LOCKED))
+        locked = bool(empty.get(alignment.LOCKED))
         row = layout.row()
         row.label(text=empty.name, icon="EMPTY_AXIS")
-        row.prop(
-            empty, f'["{poses.LOCKED}"]', text="Locked" if locked else "Lock", icon="LOCKED" if locked else "UNLOCKED",
-            toggle=True,
-        )  # fmt: skip
+        text, icon = ("Locked", "LOCKED") if locked else ("Lock", "UNLOCKED")
+        row.prop(empty, f'["{alignment.LOCKED}"]', text=text, icon=icon, toggle=True)
         if locked:
             layout.label(text="Complete Shape takes this alignment", icon="INFO")
-        elif empty.get(poses.FOUND_BY):
-            layout.label(text=f"Found by: {empty[poses.FOUND_BY]}")
+        elif empty.get(alignment.FOUND_BY):
+            layout.label(text=f"Found by: {empty[alignment.FOUND_BY]}")
         layout.operator("shapewright.complete_again", icon="SHADERFX")

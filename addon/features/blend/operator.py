@@ -53,7 +53,7 @@ class SHAPEWRIGHT_OT_blend(JobOperator, bpy.types.Operator):
         shapes = []
         for obj in objects:  # each about its own place: where they stand is not part of what is blended
             own = np.array(Matrix.Translation(obj.matrix_world.translation), np.float64)
-            shapes.append(code.read(obj, depsgraph, own))
+            shapes.append(code.read_shape(obj, depsgraph, own))
 
         def arrays() -> dict[str, np.ndarray | None]:
             sent = {}

@@ -4,7 +4,8 @@ import bpy
 from bpy.props import BoolProperty, EnumProperty, StringProperty
 
 from ... import session
-from ...carried import alignment as poses
+from ...carried import alignment
+from ...carried.source import source_of
 from ...link.problem import EngineProblem
 from ...scene import read as scene
 from ...scene import viewpoint
@@ -53,7 +54,7 @@ class _Complete(JobOperator):
         raise NotImplementedError
 
     def make_job(self, context: bpy.types.Context) -> session.Job:
-        source, alignment = self.subject(context)
+        source, empty = self.subject(context)
         depsgraph = context.evaluated_depsgraph_get()
         seen_from = viewpoint.viewpoint_of(self.viewpoint, self.viewpoint_location, context.scene, depsgraph)
         if not self.prior:
@@ -68,7 +69,7 @@ class _Complete(JobOperator):
             "kind": "complete",
             "prior": self.prior,
             "align": self.align,
-            "front": "evident" if self.align == "scale" and viewpoint.never_turned(source) else "given",
+            "front": "evident" if self.align == "scale" and not viewpoint.was_turned(source) else "given",
             "up": self.up,
             "viewpoint": scan.viewpoint,
             "hypotheses": self.hypotheses,
@@ -76,8 +77,8 @@ class _Complete(JobOperator):
             "max_faces": 0 if self.max_faces == 0 else max(self.max_faces, FEWEST_FACES),
             **self.common_request(context, source.name),
         }
-        if alignment is not None:
-            request["pose"] = poses.matrix_for(alignment, scan.frame)
+        if empty is not None:
+            request["pose"] = alignment.matrix_for(empty, scan.frame)
         return session.Job(f"Complete {source.name}", request, scan, want_previews=self.previews)
 
 
@@ -98,7 +99,7 @@ class SHAPEWRIGHT_OT_complete_shape(_Complete, bpy.types.Operator):
 
     def subject(self, context: bpy.types.Context) -> tuple[bpy.types.Object, bpy.types.Object | None]:
         source = context.active_object
-        return source, None if self.align == "none" else poses.locked_for(source)
+        return source, None if self.align == "none" else alignment.locked_for(source)
 
 
 class SHAPEWRIGHT_OT_complete_again(_Complete, bpy.types.Operator):
@@ -111,10 +112,10 @@ class SHAPEWRIGHT_OT_complete_again(_Complete, bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        empty = poses.of_object(context.active_object)
+        empty = alignment.alignment_of(context.active_object)
         why = "Select an alignment, its result or its source"
         if empty is not None:
-            source = poses.source_of(empty)
+            source = alignment.aligned_object(empty)
             why = f"The object that '{empty.name}' was found for is gone"
             why = why if source is None else scene.why_unreadable(source)
         if why:
@@ -122,8 +123,8 @@ class SHAPEWRIGHT_OT_complete_again(_Complete, bpy.types.Operator):
         return not why
 
     def subject(self, context: bpy.types.Context) -> tuple[bpy.types.Object, bpy.types.Object | None]:
-        empty = poses.of_object(context.active_object)
-        return poses.source_of(empty), empty
+        empty = alignment.alignment_of(context.active_object)
+        return alignment.aligned_object(empty), empty
 
 
 class SHAPEWRIGHT_OT_show_alignment(bpy.types.Operator):
@@ -134,12 +135,12 @@ class SHAPEWRIGHT_OT_show_alignment(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        if context.active_object is None or not poses.knows(context.active_object):
+        if context.active_object is None or not alignment.knows(context.active_object):
             cls.poll_message_set("Select a result that knows its alignment")
             return False
         return True
 
     def execute(self, context: bpy.types.Context) -> set:
         result = context.active_object
-        poses.show(result, bpy.data.objects.get(result.get("shapewright_source", "")))
+        alignment.show_alignment(result, source_of(result))
         return {"FINISHED"}

@@ -4,11 +4,12 @@ import bpy
 from bpy.props import BoolProperty, IntProperty, StringProperty
 
 from ... import preferences, session
+from ...carried.fit_field import FIELD, field_frame, has_field
 from ...link.problem import EngineProblem
 from ...scene import read as scene
 from ...scene.viewpoint import viewpoint_of
 from ..job_operator import JobOperator, job_settings
-from . import clouds, field, writer
+from . import clouds, refit, writer
 from .settings import fit_settings
 
 
@@ -111,7 +112,7 @@ class SHAPEWRIGHT_OT_refit_resolution(JobOperator, bpy.types.Operator):
     def poll(cls, context: bpy.types.Context) -> bool:
         why = ""
         obj = context.active_object
-        if obj is None or obj.type != "MESH" or not obj.get(field.FIELD_PROPERTY):
+        if not has_field(obj):
             why = "Select a surface that Fit Shape has made"
         elif obj.mode != "OBJECT":
             why = "Leave Edit Mode first"
@@ -130,12 +131,13 @@ class SHAPEWRIGHT_OT_refit_resolution(JobOperator, bpy.types.Operator):
 
     def make_job(self, context: bpy.types.Context) -> session.Job:
         obj = context.active_object
+        field_frame(obj)  # where it cannot be told, that is said before anything starts
         request = {
             "kind": "fit",
-            "reuse": obj[field.FIELD_PROPERTY],
+            "reuse": obj[FIELD],
             "resolution": self.resolution,
             "open_boundaries": self.open_boundaries,
             "device": self.device or preferences.of(context).device,
             "name": obj.name,
         }
-        return session.Job(f"Detail of {obj.name}", request, want_previews=False, writer=field.RefitWriter(obj))
+        return session.Job(f"Detail of {obj.name}", request, want_previews=False, writer=refit.RefitWriter(obj))

@@ -2,9 +2,9 @@
 
 import bpy
 
+from ...carried.fit_field import has_field
 from ...ui.panel import ShapewrightPanel, big_button, draw_jobs, draw_viewpoint, settings_column
 from .clouds import sources_of
-from .field import FIELD_PROPERTY
 
 
 class SHAPEWRIGHT_PT_fit(ShapewrightPanel, bpy.types.Panel):
@@ -27,8 +27,7 @@ class SHAPEWRIGHT_PT_fit(ShapewrightPanel, bpy.types.Panel):
         for name in ("resolution", "smoothness", "open_boundaries", "becomes"):
             column.prop(settings, name)
 
-        fitted = context.active_object
-        if fitted is not None and fitted.get(FIELD_PROPERTY):
+        if has_field(context.active_object):
             layout.operator("shapewright.refit_resolution", icon="MOD_REMESH")
 
         draw_jobs(layout, "fit")

@@ -10,7 +10,9 @@ import bmesh
 import bpy
 import numpy as np
 
+from ...carried.fit_field import store_field
 from ...carried.provenance import provenance_of
+from ...carried.source import record
 from ...scene.read import Scan
 from ...scene.reference import Reference
 from ...scene.write import remove_object
@@ -47,12 +49,14 @@ class FitWriter(ResultWriter):
             return
         sources = [obj for ref in self.sources if (obj := ref.find(bpy.data.objects)) is not None]
         facts = facts_of(request, report, engine_info, self.scan, [ref.name for ref in self.sources])
-        if self.becomes != "JOIN" and report.get("field_id"):
-            facts["field_id"] = str(report["field_id"])
+        if self.becomes != "JOIN" and report.get("field_id"):  # another detail would lose what was joined
+            store_field(result, str(report["field_id"]), np.eye(4) if self._bake is None else self._bake)
         for key, value in facts.items():
             result[f"shapewright_{key}"] = value
         del result["shapewright_hypothesis"]
         if self.becomes == "BESIDE" or not sources:
+            if sources:
+                record(result, sources[0])
             return
         own = [obj for obj in sources if obj.library is None and obj != result]
         if self.becomes == "JOIN":

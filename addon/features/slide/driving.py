@@ -19,6 +19,7 @@ import numpy as np
 
 from ... import session
 from ...carried import code
+from ...carried.pose import pose_of
 from ...link.client import EngineClient
 from ...link.connections import FAILED, READY, STARTING
 from ...link.mesh_arrays import MeshArrays
@@ -43,6 +44,8 @@ class _Question:
 
     values: tuple[float, ...]
     resolution: int
+    pose: np.ndarray
+    """In which the answer comes: canonical frame -> the object's coordinates."""
     asked: float = field(default_factory=time.monotonic)
     answer: MeshArrays | EngineProblem | None = None
 
@@ -147,7 +150,7 @@ class Sliders:
                 "It has shape keys, and they would be lost.",
                 "Make a variant of it with strength 0, and move that one's sliders.",
             )
-        if drive.shown is None and not code.fits_mesh(obj):
+        if drive.shown is None and code.why_outdated(obj):
             raise EngineProblem(
                 "shape_edited",
                 f"The sliders of '{obj.name}' do not move it.",
@@ -165,8 +168,9 @@ class Sliders:
                 return True
             if not rests:
                 return False
-        drive.question = _Question(drive.wanted, finest if rests else min(COARSE, finest))
-        request, arrays = question_of(obj, drive.question.values, drive.question.resolution)
+        resolution = finest if rests else min(COARSE, finest)
+        request, arrays = question_of(obj, drive.wanted, resolution)
+        drive.question = _Question(drive.wanted, resolution, arrays["pose"])
         threading.Thread(
             target=_ask,
             args=(engine.client, drive.question, request, arrays),
@@ -200,7 +204,7 @@ class Sliders:
             )
         write.fill_mesh(obj.data, answer)
         if answer.code is not None:
-            code.store(obj, answer.code, code.local_pose(obj))
+            code.store(obj, answer.code, question.pose)
         obj[UNFINISHED] = True
         drive.shown = (question.values, question.resolution)
         self.meshes_shown += 1
@@ -209,9 +213,7 @@ class Sliders:
         return True
 
 
-def _ask(
-    client: EngineClient, question: _Question, request: dict[str, Any], arrays: dict[str, np.ndarray | None]
-) -> None:
+def _ask(client: EngineClient, question: _Question, request: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     try:
         question.answer = client.slide(request, arrays)
     except EngineProblem as problem:
@@ -223,7 +225,7 @@ def _ask(
 
 def question_of(
     obj: bpy.types.Object, values: tuple[float, ...], resolution: int
-) -> tuple[dict[str, Any], dict[str, np.ndarray | None]]:
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The 'slide' request for an object, in the object's own coordinates, and its arrays."""
     request = {
         "kind": "slide",
@@ -236,7 +238,7 @@ def question_of(
         "resolution": resolution,
         "device": str(obj.get("shapewright_device", "auto")),
     }
-    return request, {"code": code.code_of(obj, BASE), "pose": code.local_pose(obj)}
+    return request, {"code": code.code_of(obj, BASE), "pose": pose_of(obj)}
 
 
 def sliders() -> Sliders:

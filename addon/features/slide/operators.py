@@ -9,6 +9,7 @@ from mathutils import Matrix
 
 from ... import preferences, session
 from ...carried import code
+from ...carried.pose import pose_of
 from ...link.problem import EngineProblem
 from ...scene import write
 from ...scene.reference import Reference
@@ -65,7 +66,7 @@ class SHAPEWRIGHT_OT_show_sliders(JobOperator, bpy.types.Operator):
 
     def make_job(self, context: bpy.types.Context) -> session.Job:
         obj = self._object
-        shape = code.read(obj, context.evaluated_depsgraph_get(), np.eye(4))
+        shape = code.read_shape(obj, context.evaluated_depsgraph_get(), np.eye(4))
         device = self.device or preferences.of(context).device
         request = {
             "kind": "directions",
@@ -181,12 +182,20 @@ class SHAPEWRIGHT_OT_copy_code(bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> set:
         source = context.active_object
         try:
-            latent, pose = code.code_of(source), code.local_pose(source)
+            latent, pose = code.code_of(source), pose_of(source)
+            why = code.why_outdated(source)
+            if why:
+                raise EngineProblem(
+                    "shape_edited",
+                    f"The shape of '{source.name}' was not copied.",
+                    f"Its code no longer describes its mesh. {why}",
+                    "Undo the change; or make a variant of it with strength 0, and copy that one.",
+                )
         except EngineProblem as problem:
             self.report({"ERROR"}, str(problem))
             return {"CANCELLED"}
         for target in self.targets(context):
-            own = code.local_pose(target) if code.has_code(target) else pose
+            own = pose_of(target) if code.has_code(target) else pose
             mesh = source.data.copy()
             mesh.transform(Matrix((own @ np.linalg.inv(pose)).tolist()))
             mesh.name = target.data.name

@@ -38,7 +38,7 @@ class Shapes:
         return found
 
 
-def members(collection: bpy.types.Collection) -> list[tuple[str, bpy.types.Object]]:
+def shapes_in(collection: bpy.types.Collection) -> list[tuple[str, bpy.types.Object]]:
     """(class, object) of every shape: a subcollection is a class, with all that is below it; the collection's own
     objects are of the class that it names. An object and what hangs on it are one shape."""
     found: dict[bpy.types.Object, str] = {}
@@ -60,7 +60,7 @@ def read_shapes(collection: bpy.types.Collection, depsgraph: bpy.types.Depsgraph
     parts: list[tuple[np.ndarray, np.ndarray]] = []
     skipped: list[str] = []
     names: set[str] = set()
-    for class_name, root in members(collection):
+    for class_name, root in shapes_in(collection):
         pieces = []
         for obj in (root, *root.children_recursive):
             if obj.type != "MESH" or PREVIEW_PROPERTY in obj:

@@ -32,7 +32,7 @@ class SHAPEWRIGHT_PT_train(ShapewrightPanel, bpy.types.Panel):
         else:
             column.prop(settings, "collection")
             chosen = settings.collection or context.collection
-            found = library.members(chosen) if chosen is not None else []
+            found = library.shapes_in(chosen) if chosen is not None else []
             classes = sorted({name for name, _ in found})
             draw_text(
                 layout.column(align=True),

@@ -42,8 +42,8 @@ class SHAPEWRIGHT_OT_vary(JobOperator, bpy.types.Operator):
     def make_job(self, context: bpy.types.Context) -> session.Job:
         obj = context.active_object
         depsgraph = context.evaluated_depsgraph_get()
-        frame = frame_of(obj)
-        shape = code.read(obj, depsgraph, frame)
+        frame = frame_to_send_in(obj)
+        shape = code.read_shape(obj, depsgraph, frame)
         kept, kept_normals = kept_part(obj, self.keep, np.linalg.inv(frame))
 
         def arrays() -> dict[str, np.ndarray | None]:
@@ -66,7 +66,7 @@ class SHAPEWRIGHT_OT_vary(JobOperator, bpy.types.Operator):
         return job
 
 
-def frame_of(obj: bpy.types.Object) -> np.ndarray:
+def frame_to_send_in(obj: bpy.types.Object) -> np.ndarray:
     """The frame in which an object is sent and its relatives come back, (4, 4) -> world.
 
     An object with a code gives its own, so that what is made has its rotation; without one it is looked at as it
@@ -74,7 +74,7 @@ def frame_of(obj: bpy.types.Object) -> np.ndarray:
     """
     world = np.array(obj.matrix_world, np.float64)
     scale = np.linalg.norm(world[:3, :3], axis=0)
-    if code.has_code(obj) and code.fits_mesh(obj) and scale.min() > 0 and np.linalg.det(world[:3, :3]) > 0:
+    if code.has_code(obj) and not code.why_outdated(obj) and scale.min() > 0 and np.linalg.det(world[:3, :3]) > 0:
         rotation = world[:3, :3] / scale
         if np.allclose(rotation.T @ rotation, np.eye(3), atol=1e-4):
             frame = world.copy()

@@ -86,5 +86,5 @@ class ConnectionKind:
 
 def kinds() -> dict[str, ConnectionKind]:
     """All kinds there are by their names, the default one first."""
-    found = {kind.name: kind for kind in registry.found(sys.modules[__name__], "CONNECTION").values()}
+    found = {kind.name: kind for kind in registry.discover(sys.modules[__name__], "CONNECTION").values()}
     return dict(sorted(found.items(), key=lambda item: (item[0] != DEFAULT, item[0])))

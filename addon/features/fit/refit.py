@@ -1,4 +1,4 @@
-"""The field that a fit carries, and its surface taken anew."""
+"""A fit's surface taken anew from its field."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from typing import Any
 import bpy
 import numpy as np
 
+from ...carried.fit_field import FIELD, field_frame, store_field
 from ...link.mesh_arrays import MeshArrays
 from ...link.problem import EngineProblem
 from ...scene.reference import Reference
-from ...scene.write import build_mesh, placement, swap_mesh
+from ...scene.write import build_mesh, swap_mesh
 from ...writers.base import JobWriter
-
-FIELD_PROPERTY = "shapewright_field_id"
-"""Custom property of a fit: what the engine calls its field, which can be extracted again at another resolution."""
 
 
 class RefitWriter(JobWriter):
@@ -24,7 +22,6 @@ class RefitWriter(JobWriter):
     def __init__(self, obj: bpy.types.Object) -> None:
         super().__init__()
         self.target = Reference.of(obj)
-        self._bake = placement(frame_of(obj))[1]
         self._mesh: MeshArrays | None = None
 
     def show_preview(self, arrays: MeshArrays) -> None:
@@ -46,7 +43,8 @@ class RefitWriter(JobWriter):
     def finish(self, request: dict[str, Any], report: dict[str, Any], engine_info: dict[str, Any]) -> None:
         obj = self._find()
         assert self._mesh is not None
-        mesh = build_mesh(obj.data.name, self._mesh, self._bake)
+        matrix = field_frame(obj)  # now, not when it was asked for: an Apply may have come between
+        mesh = build_mesh(obj.data.name, _outside_out(self._mesh, matrix), matrix)
         for material in obj.data.materials:
             mesh.materials.append(material)
         name = obj.data.name
@@ -55,8 +53,7 @@ class RefitWriter(JobWriter):
         obj["shapewright_resolution"] = int(request["resolution"])
         obj["shapewright_open_boundaries"] = bool(request.get("open_boundaries"))
         obj["shapewright_report"] = json.dumps(report, sort_keys=True)
-        if report.get("field_id"):
-            obj[FIELD_PROPERTY] = str(report["field_id"])
+        store_field(obj, str(report.get("field_id") or obj[FIELD]), matrix)
 
     def discard(self) -> None:
         self.results, self._mesh = {}, None
@@ -73,10 +70,8 @@ class RefitWriter(JobWriter):
         return obj
 
 
-def frame_of(obj: bpy.types.Object) -> np.ndarray:
-    """(4, 4) of the frame that the object's mesh came back in -> the world, as it was then."""
-    try:
-        frame = np.array(json.loads(obj["shapewright_frame"]), np.float64)
-    except (KeyError, ValueError, TypeError):
-        return np.eye(4)
-    return frame if frame.shape == (4, 4) and np.isfinite(frame).all() else np.eye(4)
+def _outside_out(arrays: MeshArrays, matrix: np.ndarray) -> MeshArrays:
+    """The mesh as it has to be for the matrix: a mirroring would turn its faces inside out."""
+    if np.linalg.det(matrix[:3, :3]) >= 0:
+        return arrays
+    return MeshArrays.of(arrays.vertices, arrays.faces[:, ::-1], arrays.normals)
