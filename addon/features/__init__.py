@@ -5,6 +5,7 @@ A feature's folder holds all that it is: what it asks the engine (operators), wh
 
     FEATURE = Feature(
         order=45,
+        kinds=("polish",),
         operators=(SHAPEWRIGHT_OT_polish,),
         panels=(SHAPEWRIGHT_PT_polish,),
         settings={"shapewright_polish": (polish_settings,)},
@@ -35,6 +36,7 @@ class Feature:
     """One feature, as the registry takes it.
 
     order: where its panels stand in the tab: those of a lower number above. The features here take tens.
+    kinds: the kinds of jobs that it gives the engine; its panel shows them, or the panel that its own lies in.
     operators, panels: their classes, in the order of registration; a panel comes after the one that it lies in.
     settings: {a property of the scene: functions that make its definitions}. Features may share a group: each names the
     functions of the settings that it reads, and what several name is there once. The identifiers lie in people's files.
@@ -43,6 +45,7 @@ class Feature:
     """
 
     order: int
+    kinds: tuple[str, ...] = ()
     operators: tuple[type, ...] = ()
     panels: tuple[type, ...] = ()
     settings: Mapping[str, tuple[Definitions, ...]] = field(default_factory=dict)
@@ -59,6 +62,17 @@ def found() -> dict[str, Feature]:
     """All features that there are, by the names of their folders, in the order of their panels."""
     features = registry.discover(sys.modules[__name__], "FEATURE")
     return dict(sorted(features.items(), key=lambda item: (item[1].order, item[0])))
+
+
+def kinds_shown_in(panel: str) -> set[str]:
+    """The kinds of jobs that a panel (its idname) shows: those of its feature, and of the features whose panels lie in
+    it, which may be folded up."""
+    shown = set()
+    for feature in _registered:
+        for cls in feature.panels:
+            if panel in (getattr(cls, "bl_idname", ""), getattr(cls, "bl_parent_id", "")):
+                shown.update(feature.kinds)
+    return shown
 
 
 def groups_of(features: Mapping[str, Feature]) -> dict[str, dict[str, Any]]:

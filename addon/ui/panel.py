@@ -1,5 +1,7 @@
 """What all panels of the tab share."""
 
+from collections.abc import Collection
+
 import bpy
 
 from .. import session
@@ -35,7 +37,7 @@ def draw_viewpoint(column: bpy.types.UILayout, settings: bpy.types.PropertyGroup
         column.label(text="The scene has no camera", icon="ERROR")
 
 
-def draw_jobs(layout: bpy.types.UILayout, *kinds: str) -> None:
+def draw_jobs(layout: bpy.types.UILayout, kinds: Collection[str]) -> None:
     """The jobs of these kinds, each with its bar and its Cancel."""
     for job in session.current().jobs:
         if job.kind in kinds:

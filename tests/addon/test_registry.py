@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -12,10 +14,11 @@ import addon_utils
 import bpy
 import pytest
 from emulated_engine import Behaviour, EmulatedEngine
-from stage import HERE, add_points
+from stage import HERE, ROOT, add_points
 from test_extension import BOX, draw, operators_of
 
 OWN = HERE / "own"
+ADDON = ROOT / "addon"
 
 
 def beside(addon: SimpleNamespace, package: ModuleType, folder: str) -> Iterator[None]:
@@ -133,6 +136,47 @@ def test_with_one_connection_there_is_nothing_to_choose(addon, emulated):
     emulated()
     preferences = bpy.context.preferences.addons[addon.package].preferences
     assert list(addon.connections.kinds()) == ["local"] and preferences.connection == "local"
+
+
+# ----------------------------------------------------------------------------------------------------------- the rooms
+
+ROOMS = ("registry", "link", "scene", "carried", "writers", "session", "ui", "preferences", "features")
+"""Each uses those before it and none after."""
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """The modules of the add-on that a module imports, as dotted paths within it."""
+    package = path.relative_to(ADDON).parent.parts
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1] + tuple(
+                (node.module or "").split(".") if node.module else ()
+            )
+            yield from (".".join((*base, alias.name)) for alias in node.names)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_uses_only_rooms_before_it(room):
+    paths = [ADDON / f"{room}.py"] if (ADDON / f"{room}.py").is_file() else sorted((ADDON / room).rglob("*.py"))
+    assert paths
+    allowed = ROOMS[: ROOMS.index(room) + 1]
+    for path in paths:
+        found = {module for module in imports_of(path) if module.split(".")[0] not in allowed}
+        assert not found, f"{path.relative_to(ADDON)} imports {found}"
+
+
+def test_a_feature_can_be_taken_out_alone():
+    """No feature imports another, so that a folder can go and come."""
+    for folder in sorted(path for path in (ADDON / "features").iterdir() if path.is_dir() and path.name[0] != "_"):
+        for path in folder.rglob("*.py"):
+            rooms = {module.split(".")[1] for module in imports_of(path) if module.startswith("features.")}
+            others = {other.name for other in (ADDON / "features").iterdir() if other.is_dir()} - {folder.name}
+            assert not rooms & others, f"{path.relative_to(ADDON)} imports {rooms & others}"
+
+
+def test_no_file_is_two():
+    for path in ADDON.rglob("*.py"):
+        assert len(path.read_text("utf-8").splitlines()) <= 450, f"{path.name}: two rooms share a door"
 
 
 # ------------------------------------------------------------------------------------------------- files made before

@@ -8,6 +8,7 @@ from .settings import blend_settings
 
 FEATURE = Feature(
     order=60,
+    kinds=("blend",),
     operators=(SHAPEWRIGHT_OT_blend,),
     panels=(SHAPEWRIGHT_PT_blend,),
     settings={"shapewright_generation": (shape_settings, blend_settings)},

@@ -7,6 +7,7 @@ from .settings import completion_settings, panel_settings
 
 FEATURE = Feature(
     order=10,
+    kinds=("complete",),
     operators=(SHAPEWRIGHT_OT_complete_shape, SHAPEWRIGHT_OT_complete_again, SHAPEWRIGHT_OT_show_alignment),
     panels=(SHAPEWRIGHT_PT_complete,),
     settings={"shapewright": (completion_settings, panel_settings)},

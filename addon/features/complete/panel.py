@@ -5,6 +5,7 @@ import bpy
 from ...scene.read import why_unreadable
 from ...ui.drawing import draw_engine
 from ...ui.panel import ShapewrightPanel, big_button, draw_jobs, draw_viewpoint, settings_column
+from .. import kinds_shown_in
 
 
 class SHAPEWRIGHT_PT_complete(ShapewrightPanel, bpy.types.Panel):
@@ -23,4 +24,4 @@ class SHAPEWRIGHT_PT_complete(ShapewrightPanel, bpy.types.Panel):
         for name in ("prior", "class_name", "resolution", "max_faces", "seed", "hypotheses", "align", "viewpoint"):
             column.prop(settings, name)
         draw_viewpoint(column, settings, context.scene)
-        draw_jobs(layout, "complete")
+        draw_jobs(layout, kinds_shown_in("SHAPEWRIGHT_PT_complete"))

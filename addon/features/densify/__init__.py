@@ -8,6 +8,7 @@ from .settings import densify_settings
 
 FEATURE = Feature(
     order=80,
+    kinds=("gradient",),
     operators=(SHAPEWRIGHT_OT_densify,),
     panels=(SHAPEWRIGHT_PT_densify,),
     settings={"shapewright_generation": (shape_settings, densify_settings)},

@@ -3,6 +3,7 @@
 import bpy
 
 from ...ui.panel import ShapewrightPanel, draw_jobs, settings_column
+from .. import kinds_shown_in
 
 
 class SHAPEWRIGHT_PT_densify(ShapewrightPanel, bpy.types.Panel):
@@ -16,4 +17,4 @@ class SHAPEWRIGHT_PT_densify(ShapewrightPanel, bpy.types.Panel):
         column = settings_column(self.layout)
         for name in ("output", "points" if settings.output == "points" else "resolution"):
             column.prop(settings, name)
-        draw_jobs(self.layout, "gradient")
+        draw_jobs(self.layout, kinds_shown_in("SHAPEWRIGHT_PT_densify"))

@@ -4,5 +4,7 @@ from .. import Feature
 from .operators import SHAPEWRIGHT_OT_engine_start, SHAPEWRIGHT_OT_engine_stop, SHAPEWRIGHT_OT_engine_test
 
 FEATURE = Feature(
-    order=110, operators=(SHAPEWRIGHT_OT_engine_start, SHAPEWRIGHT_OT_engine_stop, SHAPEWRIGHT_OT_engine_test)
+    order=110,
+    kinds=("selftest",),
+    operators=(SHAPEWRIGHT_OT_engine_start, SHAPEWRIGHT_OT_engine_stop, SHAPEWRIGHT_OT_engine_test),
 )

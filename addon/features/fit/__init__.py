@@ -7,6 +7,7 @@ from .settings import fit_settings
 
 FEATURE = Feature(
     order=30,
+    kinds=("fit",),
     operators=(SHAPEWRIGHT_OT_fit_shape, SHAPEWRIGHT_OT_refit_resolution),
     panels=(SHAPEWRIGHT_PT_fit, SHAPEWRIGHT_PT_fit_settings),
     settings={"shapewright_fit": (fit_settings,)},

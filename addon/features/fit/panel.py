@@ -4,6 +4,7 @@ import bpy
 
 from ...carried.fit_field import has_field
 from ...ui.panel import ShapewrightPanel, big_button, draw_jobs, draw_viewpoint, settings_column
+from .. import kinds_shown_in
 from .clouds import sources_of
 
 
@@ -30,7 +31,7 @@ class SHAPEWRIGHT_PT_fit(ShapewrightPanel, bpy.types.Panel):
         if has_field(context.active_object):
             layout.operator("shapewright.refit_resolution", icon="MOD_REMESH")
 
-        draw_jobs(layout, "fit")
+        draw_jobs(layout, kinds_shown_in("SHAPEWRIGHT_PT_fit"))
 
 
 class SHAPEWRIGHT_PT_fit_settings(ShapewrightPanel, bpy.types.Panel):

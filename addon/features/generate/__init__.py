@@ -8,6 +8,7 @@ from .settings import generate_settings, panel_settings
 
 FEATURE = Feature(
     order=40,
+    kinds=("generate",),
     operators=(SHAPEWRIGHT_OT_generate,),
     panels=(SHAPEWRIGHT_PT_generate,),
     settings={"shapewright_generation": (shape_settings, panel_settings, generate_settings)},

@@ -3,9 +3,7 @@
 import bpy
 
 from ...ui.panel import ShapewrightPanel, big_button, draw_jobs, settings_column
-
-KINDS = ("generate", "vary", "blend", "directions")
-"""The jobs that are shown here: a panel that may be folded up, as those of the others, shows none."""
+from .. import kinds_shown_in
 
 
 class SHAPEWRIGHT_PT_generate(ShapewrightPanel, bpy.types.Panel):
@@ -19,4 +17,4 @@ class SHAPEWRIGHT_PT_generate(ShapewrightPanel, bpy.types.Panel):
         column = settings_column(layout)
         for name in ("prior", "class_name", "count", "temperature", "size", "resolution", "seed"):
             column.prop(settings, name)
-        draw_jobs(layout, *KINDS)
+        draw_jobs(layout, kinds_shown_in("SHAPEWRIGHT_PT_generate"))

@@ -24,6 +24,7 @@ def _unregister() -> None:
 
 FEATURE = Feature(
     order=70,
+    kinds=("directions",),
     operators=(
         SHAPEWRIGHT_OT_show_sliders,
         SHAPEWRIGHT_OT_apply_sliders,

@@ -7,6 +7,7 @@ from .settings import panel_settings, train_settings
 
 FEATURE = Feature(
     order=100,
+    kinds=("train",),
     operators=(SHAPEWRIGHT_OT_train_prior,),
     panels=(SHAPEWRIGHT_PT_train,),
     settings={"shapewright_train": (train_settings, panel_settings)},

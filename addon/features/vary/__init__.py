@@ -8,6 +8,7 @@ from .settings import vary_settings
 
 FEATURE = Feature(
     order=50,
+    kinds=("vary",),
     operators=(SHAPEWRIGHT_OT_vary,),
     panels=(SHAPEWRIGHT_PT_vary,),
     settings={"shapewright_generation": (shape_settings, vary_settings)},

@@ -7,6 +7,7 @@ from .settings import sphere_settings
 
 FEATURE = Feature(
     order=35,
+    kinds=("selftest",),
     operators=(SHAPEWRIGHT_OT_check_sphere,),
     panels=(SHAPEWRIGHT_PT_sphere,),
     settings={"shapewright_sphere": (sphere_settings,)},

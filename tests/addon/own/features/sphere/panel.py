@@ -3,6 +3,7 @@
 import bpy
 
 from ...ui.panel import ShapewrightPanel, big_button, draw_jobs, settings_column
+from .. import kinds_shown_in
 
 
 class SHAPEWRIGHT_PT_sphere(ShapewrightPanel, bpy.types.Panel):
@@ -12,4 +13,4 @@ class SHAPEWRIGHT_PT_sphere(ShapewrightPanel, bpy.types.Panel):
     def draw(self, context: bpy.types.Context) -> None:
         big_button(self.layout).operator("shapewright.check_sphere")
         settings_column(self.layout).prop(context.scene.shapewright_sphere, "steps")
-        draw_jobs(self.layout, "selftest")
+        draw_jobs(self.layout, kinds_shown_in("SHAPEWRIGHT_PT_sphere"))
