@@ -174,7 +174,7 @@ def test_further_hypotheses_are_written_too(run, folders):
 def test_surfaces_are_fitted_too(run, folders, capsys):
     source, output = folders
     write_xyz(source / "a.xyz", FAR)
-    np.save(source / "b.npy", POINTS[:, None])  # no list of points
+    np.save(source / "b.npy", POINTS[:, :2])  # no list of points
     warning = {"code": "w", "what": "A thin sheet closed up.", "why": "w", "remedy": "r"}
     fit = ("--mode", "fit", "--smoothness", "0.2", "--open-boundaries")
     assert run(*fit, report={"method": "auto", "warnings": [warning]}) == 1
