@@ -1,0 +1,1 @@
+"""What makes a surface an asset: its soundness measured, and the finish that comes after the completion."""
