@@ -36,21 +36,33 @@ class Tunnel:
     handles: int
 
 
-def closing(filled: Filled, radius: float) -> Filled:
-    """Filled and what no ball of `radius` steps that stays clear of it can reach. Large balls are tried on a coarser
-    lattice, where filled is what any node of the block is."""
-    stride = 1 if radius < 11 else 2 if radius < 26 else 4
-    pad = int(np.ceil(radius / stride)) + 2
-    coarse = np.pad(_pooled(filled, stride), pad)
-    away = ndimage.distance_transform_edt(~coarse)
-    reachable = away > radius / stride
-    closed = ndimage.distance_transform_edt(~reachable) > radius / stride if reachable.any() else ~reachable
-    inner = closed[tuple(slice(pad, -pad) for _ in range(3))]
-    if stride > 1:
-        for axis in range(3):
-            inner = np.repeat(inner, stride, axis=axis)
-        inner = inner[tuple(slice(0, side) for side in filled.shape)]
-    return np.asarray(inner | filled)
+class Closings:
+    """Closings of a solid by balls of any radius. Large balls are tried on a coarser lattice, where filled is what any
+    node of a block is."""
+
+    def __init__(self, filled: Filled) -> None:
+        self.filled = filled
+        self._away: tuple[int, NDArray[np.float64]] | None = None
+        """Of the stride used last: the distance to what is filled, with a margin."""
+
+    def __call__(self, radius: float) -> Filled:
+        """Filled and what no ball of `radius` steps that stays clear of it can reach."""
+        stride = next(stride for stride, most in ((1, 11.0), (2, 26.0), (4, np.inf)) if radius < most)
+        pad = int(np.ceil(min(radius, 2 * max(self.filled.shape)) / stride)) + 2
+        if self._away is None or self._away[0] != stride:
+            most = 11 if stride == 1 else 26 // stride + 1 if stride == 2 else int(RADII[-1] / stride) + 1
+            self._away = stride, ndimage.distance_transform_edt(~np.pad(_pooled(self.filled, stride), most + 2))
+        away = self._away[1]
+        spare = (away.shape[0] - -(-self.filled.shape[0] // stride)) // 2 - pad
+        away = away[tuple(slice(spare, side - spare) for side in away.shape)]
+        reachable = away > radius / stride
+        closed = ndimage.distance_transform_edt(~reachable) > radius / stride
+        inner = closed[tuple(slice(pad, -pad) for _ in range(3))]
+        if stride > 1:
+            for axis in range(3):
+                inner = np.repeat(inner, stride, axis=axis)
+            inner = inner[tuple(slice(0, side) for side in self.filled.shape)]
+        return np.asarray(inner | self.filled)
 
 
 def tunnels_of(filled: Filled) -> list[Tunnel]:
@@ -64,9 +76,9 @@ def tunnels_of(filled: Filled) -> list[Tunnel]:
     shift = np.array([side.start for side in box]) - 1
     found: list[Tunnel] = []
     places: list[tuple[int, ...]] = []
-    before = solid
+    before, closed = solid, Closings(solid)
     for radius in RADII:
-        now = closing(solid, radius) | before
+        now = closed(radius) | before
         label, _ = ndimage.label(now & ~solid)
         new, _ = ndimage.label(now & ~before)
         groups: dict[int, list[int]] = {}
@@ -82,8 +94,7 @@ def tunnels_of(filled: Filled) -> list[Tunnel]:
                 groups.setdefault(int(label[tuple(where)]), []).append(number)
         for whole, numbers in groups.items():
             earlier = sum(found[k].handles for k, at in enumerate(places) if label[at] == whole)
-            closed = _change(solid, label == whole)
-            fresh = -closed - earlier
+            fresh = -_change(solid, label == whole) - earlier
             for number in numbers:
                 if fresh <= 0:
                     break

@@ -20,7 +20,7 @@ from ...geometry.meshes import Mesh
 from ...geometry.signed_distance import SignedDistance
 from ...training.scans import RayCaster
 from . import surfaces
-from .solid import solid_of, thickened
+from .solid import below, solid_of
 from .surfaces import Skin
 
 COLUMNS: dict[str, tuple[str, float]] = {
@@ -49,7 +49,7 @@ COLUMNS: dict[str, tuple[str, float]] = {
 }
 """Columns of the report: {key of a row: (what it says, factor)}."""
 
-PROBES = 40_000
+PROBES = 30_000
 _MISSING_FOOT = 0.05
 
 
@@ -131,7 +131,8 @@ class TrueAsset:
         }
 
     def _filled_by_open(self, mesh: Mesh) -> NDArray[np.bool_]:
-        return thickened(SignedDistance(mesh), self.lattice, 0.0)
+        field = SignedDistance(mesh)
+        return below(lambda places: field(places)[0], self.lattice, 0.0)
 
     def _worst_part(self, skin: Skin) -> float:
         """Least share of a connected part's visible surface within 1 % of the answer; parts of 0.3 % of the surface."""

@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ...finish.lattice import TOUCHING, Filled, Lattice
+from ...finish.lattice import TOUCHING, Filled, Lattice, filled_by
+from ...finish.topology import topology
 from ...finish.tunnels import Tunnel, tunnels_of
+from ...geometry.clouds import FloatArray
 from ...geometry.meshes import Mesh
 from ...geometry.signed_distance import SignedDistance
 
@@ -42,45 +46,51 @@ def solid_of(mesh: Mesh, field: SignedDistance, lattice: Lattice, cache: Path | 
             return _loaded(file, lattice)
         except (OSError, ValueError, KeyError) as error:
             log.warning("%s is made again: %s", file.name, error)
-    filled = thickened(field, lattice, OFFSET)
+    if topology(mesh).watertight:
+        # Its winding number knows narrow tunnels that hardly a ray gets out of.
+        near = below(lambda places: _distance(field, places), lattice, OFFSET)
+        filled = np.asarray(ndimage.binary_fill_holes(near | filled_by(mesh, lattice)))
+    else:
+        filled = below(lambda places: field(places)[0], lattice, OFFSET)
     solid = Solid(filled, parts_of(filled), tunnels_of(filled))
     if file is not None:
         _save(file, solid)
     return solid
 
 
-def thickened(field: SignedDistance, lattice: Lattice, offset: float) -> Filled:
-    """(n, n, n) where the signed distance is below the offset. Asked only near the surface and where what is inside
-    and what outside meet: a node between eight coarser ones of one sign, all of them farther from the surface than
-    they are apart, is like them. nodes - 1 has to be a multiple of 8."""
+def below(distance: Callable[[FloatArray], FloatArray], lattice: Lattice, level: float) -> Filled:
+    """(n, n, n) where a distance, signed or not, of points (N, 3) is below the level. Asked only near the surface and
+    where inside and outside meet: a node between eight coarser ones of one sign, all of them farther from the surface
+    than they are apart, is like them. nodes - 1 has to be a multiple of 8."""
+
+    def ask(index: NDArray[np.int64]) -> FloatArray:
+        blocks = [index[start : start + 200_000] for start in range(0, len(index), 200_000)]
+        return np.concatenate([distance(lattice.points(block)) for block in blocks] or [np.zeros(0, np.float32)])
+
     stride = _STRIDES[0]
-    value = _ask(field, lattice, np.indices((lattice.nodes // stride + 1,) * 3).reshape(3, -1).T * stride)
-    grid = value.reshape((lattice.nodes // stride + 1,) * 3)
+    side = lattice.nodes // stride + 1
+    grid = ask(np.indices((side,) * 3).reshape(3, -1).T * stride).reshape((side,) * 3)
     for stride in _STRIDES[1:]:
-        reach = 2.0 * stride * lattice.step * np.sqrt(3.0) + offset
-        low, high = (ndimage_filter(grid, kind) for kind in ("min", "max"))
+        reach = 2.0 * stride * lattice.step * np.sqrt(3.0) + abs(level)
+        low, high = _corners(grid, np.minimum), _corners(grid, np.maximum)
         plain = (low > reach) | (high < -reach)
-        side = 2 * (grid.shape[0] - 1) + 1
-        fine = np.empty((side,) * 3, np.float32)
-        # A coarse cell's value for all nodes in it and on it; then the mixed cells' nodes are asked.
         filler = np.where(low > reach, np.float32(1.0), np.float32(-1.0))
-        ask = np.zeros((side,) * 3, bool)
-        known = np.zeros((side,) * 3, bool)
-        for corner in np.ndindex(3, 3, 3):
+        side = 2 * grid.shape[0] - 1
+        fine, mixed = np.empty((side,) * 3, np.float32), np.zeros((side,) * 3, bool)
+        for corner in np.ndindex(3, 3, 3):  # of the cells, and of their neighbours
             window = tuple(slice(c, side - 2 + c, 2) for c in corner)
-            ask[window] |= ~plain
+            mixed[window] |= ~plain
             fine[window] = np.where(plain, filler, fine[window])
+        mixed[::2, ::2, ::2] = False
+        todo = np.argwhere(mixed)
+        fine[tuple(todo.T)] = ask(todo * stride)
         fine[::2, ::2, ::2] = grid
-        known[::2, ::2, ::2] = True
-        todo = np.argwhere(ask & ~known)
-        fine[tuple(todo.T)] = _ask(field, lattice, todo * stride)
         grid = fine
-    return np.asarray(grid < offset)
+    return np.asarray(grid < level)
 
 
-def ndimage_filter(grid: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
+def _corners(grid: FloatArray, pick: Callable[..., Any]) -> FloatArray:
     """Least or greatest of the eight corners of each cell."""
-    pick = np.minimum if kind == "min" else np.maximum
     for axis in range(3):
         ahead = tuple(slice(1, None) if k == axis else slice(None) for k in range(3))
         behind = tuple(slice(None, -1) if k == axis else slice(None) for k in range(3))
@@ -88,18 +98,15 @@ def ndimage_filter(grid: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
     return grid
 
 
+def _distance(field: SignedDistance, places: FloatArray) -> FloatArray:
+    return np.asarray(np.linalg.norm(places - field.closest(places), axis=1), np.float32)
+
+
 def parts_of(filled: Filled) -> int:
     """Connected parts of more than 0.2 % of what is filled."""
     label, _ = ndimage.label(filled, TOUCHING)
     sizes = np.bincount(label.ravel())[1:]
     return int((sizes > 0.002 * max(int(sizes.sum()), 1)).sum())
-
-
-def _ask(field: SignedDistance, lattice: Lattice, index: NDArray[np.int64]) -> NDArray[np.float32]:
-    out = np.empty(len(index), np.float32)
-    for start in range(0, len(index), 200_000):
-        out[start : start + 200_000] = field(lattice.points(index[start : start + 200_000]))[0]
-    return out
 
 
 def _mark(mesh: Mesh, lattice: Lattice) -> str:

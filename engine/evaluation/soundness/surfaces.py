@@ -59,7 +59,7 @@ class Skin:
 
 def flat_regions(mesh: Mesh) -> Index:
     """(F,) the flat region of each face of a welded mesh, -1 where it is of none: neighbours whose normals differ by
-    less than a degree, together within 0.2 % of one plane, of at least 0.2 % of the area."""
+    less than a degree, together within 0.2 % of one plane, of at least 0.5 % of the area."""
     normals, areas = face_normals(mesh).astype(np.float64), face_areas(mesh)
     left, right, _ = neighbours(mesh)
     level = np.einsum("ni,ni->n", normals[left], normals[right]) > np.cos(FLAT_ANGLE)
@@ -67,7 +67,7 @@ def flat_regions(mesh: Mesh) -> Index:
     region = np.full(len(mesh.faces), -1, np.int64)
     sums = np.bincount(label, weights=areas)
     number = 0
-    for k in np.flatnonzero(sums > 0.002 * areas.sum()):
+    for k in np.flatnonzero(sums > 0.005 * areas.sum()):
         faces = np.flatnonzero(label == k)
         normal = (normals[faces] * areas[faces, None]).sum(0)
         normal /= max(float(np.linalg.norm(normal)), 1e-12)
