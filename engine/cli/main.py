@@ -161,6 +161,10 @@ def _parser() -> argparse.ArgumentParser:
         "--pose", choices=("canonical", "free", "any"), default="canonical",
         help="free: random yaw, scale (0.01 to 100) and place; any: random rotation too",
     )
+    evaluate.add_argument(
+        "--as-clicked", action="store_true",
+        help="of completion: as Blender's panel asks before anything is set: scale and front found, no viewpoint",
+    )
     evaluate.add_argument("--views", type=_count, default=1, metavar="N", help="scans a shape (default: 1)")
     evaluate.add_argument(
         "--hypotheses", type=_count, default=1, metavar="K",
@@ -512,7 +516,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         )
     options.resolution, options.points = options.resolution or 128, options.points or 100_000
     from ..device import resolve_device
-    from ..evaluation.completers import mean_shape, product
+    from ..evaluation.completers import AS_CLICKED, mean_shape, product
     from ..evaluation.completion import run_completion_evaluation
     from ..training.library import load_library, read_keys
 
@@ -521,9 +525,9 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     baselines = names(options.baselines) or []
     device = str(resolve_device(options.device))
-    mark, complete = product(
-        options.prior, options.align, options.resolution, device, options.seed, options.hypotheses, options.front,
-    )
+    asked = {key: getattr(options, key) for key in ("align", "front", "resolution", "hypotheses")}
+    asked = AS_CLICKED if options.as_clicked else asked
+    mark, complete = product(options.prior, device=device, seed=options.seed, **asked)
     others = []
     if options.reference is not None:
         from ..evaluation.reference import ReferenceSettings, reference_completer
@@ -532,7 +536,7 @@ def _evaluate(options: argparse.Namespace) -> int:
             options.reference_steps, options.reference_points, resolution=options.resolution,
             precision=options.reference_precision, seed=options.seed,
         )
-        knows_frame = options.align == "none"
+        knows_frame = asked["align"] == "none"
         others.append(("deepsdf", *reference_completer(options.reference, settings, device, knows_frame)))
     if "mean shape" in baselines:
         baselines.remove("mean shape")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,11 @@ from ..jobs.complete.run import run_complete
 from ..priors.file import load_prior
 from ..surfaces.marching import extract_sparse
 from .completion import Answer, Completer
+
+AS_CLICKED: dict[str, Any] = {
+    "align": "scale", "front": "evident", "viewpoint_told": False, "resolution": 128, "hypotheses": 1,
+}  # fmt: skip
+"""What Blender's panel asks for before anything is set, of an object that nobody turned."""
 
 COMPLETES = (
     "completion/**/*.py", "fields/**/*.py", "geometry/**/*.py", "priors/**/*.py", "surfaces/**/*.py",
@@ -31,17 +37,19 @@ def source_mark() -> str:
 
 
 def product(
-    prior: str, align: Align, resolution: int, device: str, seed: int = 0, hypotheses: int = 1, front: Front = "given"
+    prior: str, align: Align, resolution: int, device: str, seed: int = 0, hypotheses: int = 1, front: Front = "given",
+    viewpoint_told: bool = True,
 ) -> tuple[str, Completer]:
     """(fingerprint, completer): Complete Shape as the command line and Blender run it, points and viewpoint given.
 
+    viewpoint_told: False = the viewpoint is not given.
     hypotheses: asked for; the best is judged, and of several their diversity and fidelity are told.
     """
     loaded = load_prior(prior, device)
 
     def complete(cloud: PointCloud) -> Answer:
         viewpoint = None
-        if cloud.viewpoint is not None:
+        if viewpoint_told and cloud.viewpoint is not None:
             x, y, z = (float(c) for c in cloud.viewpoint)
             viewpoint = (x, y, z)
         request = CompleteRequest(
@@ -58,7 +66,7 @@ def product(
             }  # fmt: skip
         return Answer(result.meshes[0], figures)
 
-    settings = [source_mark(), loaded.sha256, align, front, resolution, seed, hypotheses]
+    settings = [source_mark(), loaded.sha256, align, front, resolution, seed, hypotheses, viewpoint_told]
     return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16], complete
 
 

@@ -34,6 +34,7 @@ from ..errors import Cancelled, EngineError, InputError
 from ..folders import user_cache_folder
 from ..frames import BOUND
 from ..geometry.clouds import FloatArray, PointCloud
+from ..geometry.io import write_mesh
 from ..geometry.meshes import Mesh
 from ..geometry.metrics import evaluate_cloud_pair, iou
 from ..geometry.sampling import estimate_normals, sample_surface
@@ -42,6 +43,7 @@ from ..geometry.transforms import Similarity, yaw_rotation
 from ..training.library import OTHER, Library, canonicalise
 from ..training.scans import random_viewpoint, scan, true_surface
 from .pictures import CLAY, COMPLETED, Picture, camera_for, contact_sheet, draw_cloud, draw_mesh, save_picture
+from .soundness import COLUMNS, TrueAsset
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +95,7 @@ FOOTNOTES = {
     "poisson": "screened Poisson reconstruction of the observed points (Kazhdan and Hoppe 2013), no prior",
 }
 
-_VERSION = 1
+_VERSION = 2
 """Part of the key of stored rows: raise it when the same settings would give other numbers."""
 
 
@@ -108,6 +110,7 @@ class Protocol:
     are judged).
     cloud: 0 = scans; else so many points evenly from the whole outer surface, with `noise` in any direction, seen from
     nobody knows where.  front_off: quarter turns by which the points' front is wrong, in a canonical pose.
+    soundness: whether answers of completers are measured as assets too (engine.evaluation.soundness).
     """
 
     noise: float = 0.0
@@ -119,6 +122,7 @@ class Protocol:
     pose: Pose = "canonical"
     cloud: int = 0
     front_off: int = 0
+    soundness: bool = True
 
 
 @dataclass
@@ -131,6 +135,10 @@ class _Item:
     @property
     def name(self) -> str:
         return f"{self.key}#{self.view}"
+
+    @property
+    def file_name(self) -> str:
+        return "".join(c if c.isalnum() or c in "-_." else "-" for c in self.name)
 
 
 @dataclass
@@ -169,6 +177,7 @@ def run_completion_evaluation(
     cloud: int = 0,
     front_off: int = 0,
     only: Iterable[str] | None = None,
+    soundness: bool = True,
     on_progress: Callable[[int, int, str], None] = lambda done, total, what: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
@@ -180,11 +189,15 @@ def run_completion_evaluation(
     ('source/class/name'; None: all that are left).  views: scans a shape.  cloud, front_off: see `Protocol`.
     others: further completers as (name, fingerprint, callable).  limit: at most so many shapes, in turn by class.
     workers: processes that judge while this one completes.  pictures: at most so many rows in the contact sheet.
+    soundness: answers are measured as assets too, kept as meshes/NAME-FINGERPRINT/*.ply (canonical frame) and shown
+    from close in close.png; what scripts/quads_verdict wrote about those meshes goes into the report.
     on_progress(done, total, what); should_stop() is asked between shapes and raises Cancelled.
     Raises InputError where no shape fits the selection. A completer that raises EngineError or returns an empty mesh
     has failed on that scan: F-score, IoU and normal consistency 0, no distances, counted in the report.
     """
-    protocol = Protocol(noise, outliers, seed, pixels, points, pose=pose, cloud=cloud, front_off=front_off)
+    protocol = Protocol(
+        noise, outliers, seed, pixels, points, pose=pose, cloud=cloud, front_off=front_off, soundness=soundness
+    )
     out = Path(out_dir)
     items = _select(library, split, classes, sources, views, limit, only)
     completers: dict[str, tuple[str, Completer]] = {} if complete is None else {name: (fingerprint, complete)}
@@ -199,7 +212,7 @@ def run_completion_evaluation(
     done, total = 0, len(items)
     pool: Executor | None = None
     pending: dict[Future[_Judgement], None] = {}
-    judge = _Judge(library, protocol, out / "pictures")
+    judge = _Judge(library, protocol, out)
 
     def finish(judgement: _Judgement) -> None:
         nonlocal done
@@ -243,12 +256,17 @@ def run_completion_evaluation(
         if pool is not None:
             pool.shutdown(cancel_futures=True)
 
+    for method in completers:
+        _add_verdicts(items, stores[method], judge.meshes(method, completers[method][0]))
     report = _report(protocol, library, items, stores, split, wanted, list(completers), fingerprint)
     out.mkdir(parents=True, exist_ok=True)
     if shown:
         sheet = _sheet(items, shown, stores, judge, completers)
         save_picture(out / "contact_sheet.png", sheet)
         report["contact_sheet"] = "contact_sheet.png"
+        if soundness:
+            save_picture(out / "close.png", _close_sheet(items, shown, stores, judge, next(iter(completers.items()))))
+            report["close"] = "close.png"
     (out / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (out / "report.md").write_text(markdown(report), encoding="utf-8")
     return report
@@ -293,8 +311,8 @@ def is_solid(mesh: Mesh, field: SignedDistance, rng: np.random.Generator) -> boo
 class _Judge:
     """Turns answers into rows; keeps the truth of the shape it saw last. Travels to workers."""
 
-    def __init__(self, library: Library, protocol: Protocol, pictures: Path) -> None:
-        self.library, self.protocol, self.pictures = library, protocol, pictures
+    def __init__(self, library: Library, protocol: Protocol, out: Path) -> None:
+        self.library, self.protocol, self.out = library, protocol, out
         self._truth: tuple[int, _Truth] | None = None
         self._retrieval: _Retrieval | None = None
 
@@ -310,19 +328,31 @@ class _Judge:
             started = time.perf_counter()
             answer = self._baseline(method, observed)
             judgement.rows[method] = truth.row(answer, observed, time.perf_counter() - started)
-        for method, (given, seconds, _) in judgement.answers.items():
-            row = truth.row(None if given is None else given.mesh, observed, seconds)
+        for method, (given, seconds, fingerprint) in judgement.answers.items():
+            row = truth.row(None if given is None else given.mesh, observed, seconds, self.protocol.soundness)
             judgement.rows[method] = row if given is None else row | given.figures
+            if given is not None and self.protocol.soundness:
+                folder = self.meshes(method, fingerprint)
+                folder.mkdir(parents=True, exist_ok=True)
+                write_mesh(folder / f"{item.file_name}.ply", given.mesh)
         for method in judgement.pictures:
             given, _, fingerprint = judgement.answers[method]
-            strip = draw_row(observed, None if given is None else given.mesh, truth.mesh)
+            mesh = None if given is None else given.mesh
+            strip = draw_row(observed, mesh, truth.mesh)
             save_picture(self.picture_path(item, method, fingerprint), np.concatenate(strip, axis=1))
+            if self.protocol.soundness:
+                strip = draw_close(mesh, truth.mesh)
+                save_picture(self.picture_path(item, method, fingerprint, "-close"), np.concatenate(strip, axis=1))
         judgement.answers = {}
         return judgement
 
-    def picture_path(self, item: _Item, method: str, fingerprint: str) -> Path:
+    def picture_path(self, item: _Item, method: str, fingerprint: str, kind: str = "") -> Path:
         mark = _digest(_VERSION, asdict(self.protocol), item.name, method, fingerprint)
-        return self.pictures / f"{mark}.png"
+        return self.out / "pictures" / f"{mark}{kind}.png"
+
+    def meshes(self, method: str, fingerprint: str) -> Path:
+        mark = _digest(_VERSION, asdict(self.protocol), method, fingerprint)
+        return self.out / "meshes" / f"{method.replace(' ', '-')}-{mark}"
 
     def _baseline(self, method: str, observed: PointCloud) -> Mesh | PointCloud | None:
         if method == "input":
@@ -350,14 +380,26 @@ class _Truth:
         if is_solid(self.mesh, SignedDistance(self.mesh), rng):
             self.volume = rng.uniform(-BOUND, BOUND, (protocol.points, 3)).astype(np.float32)
             self.inside = winding_number(self.mesh, self.volume) > 0.5
+        self._asset: TrueAsset | None = None
 
-    def row(self, answer: Mesh | PointCloud | None, observed: PointCloud, seconds: float) -> dict[str, Any]:
-        """The measures of METRICS (raw, canonical units); None where one does not apply."""
+    @property
+    def asset(self) -> TrueAsset:
+        if self._asset is None:
+            self._asset = TrueAsset(self.mesh, self.points, self.normals, user_cache_folder() / "soundness")
+        return self._asset
+
+    def row(
+        self, answer: Mesh | PointCloud | None, observed: PointCloud, seconds: float, soundness: bool = False
+    ) -> dict[str, Any]:
+        """The measures of METRICS and, for soundness, of COLUMNS (raw, canonical units); None where one does not
+        apply."""
         row: dict[str, Any] = {"observed_points": len(observed.points), "solid": self.inside is not None}
         row |= {"failed": False, "seconds": seconds, "iou": None, "normal_consistency": None}
         rng = np.random.default_rng(0)
         if answer is None or (isinstance(answer, Mesh) and not _has_area(answer)):
             row |= {"failed": True, "f_score": 0.0, "normal_consistency": 0.0, "iou": 0.0 if row["solid"] else None}
+            if soundness:
+                row |= self.asset.measure(None, _NOWHERE, _NOWHERE, observed.viewpoint)
             return row | dict.fromkeys(("chamfer_l1", "accuracy", "completeness", "observed", "invented"))
         if isinstance(answer, Mesh):
             points, normals = sample_surface(answer, self.protocol.points, rng)
@@ -374,7 +416,12 @@ class _Truth:
         if normals is not None:
             row["normal_consistency"] = measures["normal_consistency"]
         row["observed"] = float(cKDTree(points).query(observed.points)[0].mean())
+        if soundness and isinstance(answer, Mesh) and normals is not None:
+            row |= self.asset.measure(answer, points, normals, observed.viewpoint)
         return row
+
+
+_NOWHERE = np.zeros((0, 3), np.float32)
 
 
 class _Retrieval:
@@ -550,6 +597,18 @@ class _Store:
             stream.write(("\n" if broken else "") + json.dumps(row) + "\n")
 
 
+def _add_verdicts(items: Sequence[_Item], store: _Store, meshes: Path) -> None:
+    """What scripts/quads_verdict wrote into the folder of the meshes, as a column of their rows."""
+    try:
+        verdicts = json.loads((meshes / "quads.json").read_text(encoding="utf-8"))["meshes"]
+    except (OSError, ValueError, KeyError):
+        return
+    for item in items:
+        verdict = verdicts.get(f"{item.file_name}.ply")
+        if verdict is not None and item.name in store.rows:
+            store.rows[item.name]["quads"] = float(verdict["accepted"])
+
+
 def _digest(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -560,7 +619,7 @@ def _digest(*parts: Any) -> str:
 def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """{metric: {mean, median, standard_error (of the mean), n}} over the rows where it applies, and how many failed."""
     summary: dict[str, Any] = {"scans": len(rows), "failed": sum(bool(row["failed"]) for row in rows)}
-    for metric in METRICS:
+    for metric in (*METRICS, *COLUMNS):
         values = [row[metric] for row in rows if row.get(metric) is not None]
         if values:
             error = float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else None
@@ -582,6 +641,8 @@ def _report(
         if seats_and_tables:
             entry["chairs and tables"] = summarise(seats_and_tables)
         entry["by class"] = {c: summarise([row for row in rows if row["class"] == c]) for c in classes}
+        if method in completers and protocol.soundness:
+            entry["rows"] = rows
         if method in FOOTNOTES:
             entry["note"] = FOOTNOTES[method]
         methods[method] = entry
@@ -638,7 +699,7 @@ def markdown(report: dict[str, Any]) -> str:
             cells = [f"{_figure(entry[group], c, 'mean')} / {_figure(entry[group], c, 'median')}" for c in columns]
             failed = entry[group]["failed"]
             lines += [f"| {method}{f' ({failed} failed)' if failed else ''} | " + " | ".join(cells) + " |"]
-        lines += [""]
+        lines += ["", *_soundness_table(report, group)]
     lines += ["**F-score at 1 % by class (mean / median)**", ""]
     lines += ["| class (scans) | " + " | ".join(report["methods"]) + " |", "|---" * (len(report["methods"]) + 1) + "|"]
     for c, count in report["classes"].items():
@@ -647,6 +708,21 @@ def markdown(report: dict[str, Any]) -> str:
         lines += [f"| {c} ({count}) | " + " | ".join(cells) + " |"]
     notes = [f"- {method}: {entry['note']}" for method, entry in report["methods"].items() if "note" in entry]
     return "\n".join([*lines, "", *notes, ""])
+
+
+def _soundness_table(report: dict[str, Any], group: str) -> list[str]:
+    """Of completers whose answers were measured as assets: a line a measure (mean / median)."""
+    told = {m: e[group] for m, e in report["methods"].items() if group in e and any(c in e[group] for c in COLUMNS)}
+    if not told:
+        return []
+    lines = [f"**Soundness, {group}**", "", "| measure | " + " | ".join(told) + " |", "|---" * (len(told) + 1) + "|"]
+    for column, (label, factor) in COLUMNS.items():
+        cells = [
+            f"{s[column]['mean'] * factor:.3g} / {s[column]['median'] * factor:.3g}" if column in s else "–"
+            for s in told.values()
+        ]
+        lines += [f"| {label} | " + " | ".join(cells) + " |"]
+    return [*lines, ""]
 
 
 def draw_row(observed: PointCloud, answer: Mesh | None, truth: Mesh, size: int = 220) -> list[Picture]:
@@ -662,6 +738,18 @@ def draw_row(observed: PointCloud, answer: Mesh | None, truth: Mesh, size: int =
         draw_cloud(observed.points, camera, viewpoint=observed.viewpoint),
         draw_mesh(answer or nothing, camera, COMPLETED, ground=ground),
         draw_mesh(truth, camera, CLAY, ground=ground),
+    ]
+
+
+def draw_close(answer: Mesh | None, truth: Mesh, size: int = 420) -> list[Picture]:
+    """Answer and truth (both canonical) close up: the answer from its front and from its back, the truth likewise."""
+    ground = float(truth.vertices[:, 2].min())
+    nothing = Mesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))
+    cameras = [camera_for(truth.vertices, azimuth, elevation, size) for azimuth, elevation in ((-62, 20), (118, 14))]
+    return [
+        draw_mesh(mesh, camera, colour, ground=ground)
+        for mesh, colour in ((answer or nothing, COMPLETED), (truth, CLAY))
+        for camera in cameras
     ]
 
 
@@ -692,6 +780,31 @@ def _sheet(
         rows.append(row)
         captions.append(f"{item.category}: {item.key.split('/')[-1]}   F {' / '.join(scores)}{observed}")
     return contact_sheet(rows, ["input", *completers, "truth"], captions, blocks=1 if len(rows) < 8 else 3)
+
+
+def _close_sheet(
+    items: Sequence[_Item], shown: set[str], stores: dict[str, _Store], judge: _Judge,
+    completer: tuple[str, tuple[str, Completer]], most: int = 24,
+) -> Picture:  # fmt: skip
+    """The shapes with most handles (slatted backs, racks), and then others in turn by class."""
+    method, (fingerprint, _) = completer
+    rows = stores[method].rows
+    there = [item for item in items if item.name in shown]
+    difficult = sorted(there, key=lambda item: -rows[item.name].get("true_handles", 0))[: most // 2]
+    in_turn = _pictured([item for item in there if item not in difficult], most - len(difficult))
+    chosen = [item for item in there if item in difficult or item.name in in_turn]
+    strips, captions = [], []
+    for item in sorted(chosen, key=lambda item: item.category):
+        strip = _read_picture(judge.picture_path(item, method, fingerprint, "-close"))
+        size, row = strip.shape[0], rows[item.name]
+        strips.append([strip[:, k * size : (k + 1) * size] for k in range(4)])
+        captions.append(
+            f"{item.category}: {item.key.split('/')[-1]}   F {row['f_score']:.2f}   parts {row['parts']} of "
+            f"{row['true_parts']}   handles {row['handles']}: {row['handles_surplus']} needless, "
+            f"{row['handles_missing']:g} of {row['true_handles']} missing"
+        )
+    headers = [f"{name}, {side}" for name in (method, "truth") for side in ("front", "back")]
+    return contact_sheet(strips, headers, captions, blocks=1 if len(strips) < 4 else 2)
 
 
 def _read_picture(path: Path) -> Picture:

@@ -29,7 +29,7 @@ class Lattice:
     def low(self) -> float:
         return -0.5 * self.step * (self.nodes - 1)
 
-    def points(self, index: NDArray[np.integer]) -> NDArray[np.float32]:
+    def points(self, index: NDArray[np.int64]) -> NDArray[np.float32]:
         """(N, 3) places of the nodes with indices (N, 3)."""
         return np.asarray(self.low + self.step * index, np.float32)
 

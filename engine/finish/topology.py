@@ -126,7 +126,8 @@ def _volumes(mesh: Mesh, component: Indices, count: int) -> NDArray[np.float64]:
         [np.bincount(component, weights=corners[:, :, k].mean(1), minlength=count) / share for k in range(3)], 1
     )
     a, b, c = np.moveaxis(corners - centres[component][:, None], 1, 0)
-    return np.bincount(component, weights=np.einsum("ij,ij->i", a, np.cross(b, c)) / 6.0, minlength=count)
+    six = np.einsum("ij,ij->i", a, np.cross(b, c))
+    return np.asarray(np.bincount(component, weights=six / 6.0, minlength=count), np.float64)
 
 
 def _genus(mesh: Mesh, edge: Indices, counts: Indices, component: Indices, count: int) -> Indices:

@@ -179,8 +179,7 @@ def _box(filled: Filled, margin: int) -> Box:
 
 def _grown(box: Box, margin: int, shape: tuple[int, ...]) -> Box:
     return tuple(
-        slice(max(0, side.start - margin), min(size, side.stop + margin))
-        for side, size in zip(box, shape, strict=True)
+        slice(max(0, side.start - margin), min(size, side.stop + margin)) for side, size in zip(box, shape, strict=True)
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,9 @@ pytest.importorskip("embreex")
 pytest.importorskip("igl")
 trimesh = pytest.importorskip("trimesh")
 
-SMALL = {"points": 4000, "pixels": 60, "baselines": ("input", "input + mirror", "retrieval")}
+SMALL: dict[str, Any] = {
+    "points": 4000, "pixels": 60, "baselines": ("input", "input + mirror", "retrieval"), "soundness": False,
+}  # fmt: skip
 
 
 def box(*sides: float) -> Mesh:
