@@ -24,7 +24,7 @@ AS_CLICKED: dict[str, Any] = {
 
 COMPLETES = (
     "completion/**/*.py", "fields/**/*.py", "geometry/**/*.py", "priors/**/*.py", "surfaces/**/*.py",
-    "jobs/complete.py",
+    "jobs/complete/**/*.py",
 )  # fmt: skip
 """Of the engine: what decides how a completion comes out."""
 

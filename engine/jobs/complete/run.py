@@ -22,6 +22,7 @@ from ...completion.hypotheses import variation
 from ...device import describe_device, peak_memory, resolve_device
 from ...errors import Cancelled, InputError, JobFailed
 from ...fields.observations import evidence as ev
+from ...finish import soundness
 from ...frames import BOUND, up_rotation
 from ...generation.codes import encode_mesh
 from ...geometry.cleaning import (
@@ -366,6 +367,7 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
             "faces": len(placed.faces),
             "watertight": is_watertight(placed),
             "loose_edges": loose_edges(placed),
+            "soundness": soundness.report(mesh, scale=canonical_to_scene.scale),
         })
     to_scene = _placed(completions[0][0], to_scene)
     lap("measure")

@@ -18,6 +18,7 @@ from scipy.spatial import cKDTree
 from ... import __version__
 from ...device import describe_device, resolve_device
 from ...errors import Cancelled, EngineError, InputError, JobFailed
+from ...finish import soundness
 from ...frames import BOUND
 from ...geometry.cleaning import doubtful_normals, normals_not_believed, stray_points
 from ...geometry.clouds import FloatArray, PointCloud
@@ -180,6 +181,7 @@ def run_fit(request: FitRequest, arrays: JobArrays | None, callbacks: JobCallbac
         "reused": bool(request.reuse),
         "residual": {name: value * to_scene.scale for name, value in residual.items()},
         "watertight": is_watertight(placed),
+        "soundness": soundness.report(mesh, scale=to_scene.scale, standing=False),
         "open_boundaries": is_open,
         "components": _parts(placed)[0],
         "vertices": len(placed.vertices),

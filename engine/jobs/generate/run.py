@@ -17,6 +17,7 @@ from ... import __version__
 from ...completion.alignment import network_pose
 from ...device import describe_device, resolve_device
 from ...errors import Cancelled, InputError, JobFailed
+from ...finish import soundness
 from ...frames import BOUND, up_rotation
 from ...generation import paths, sampling
 from ...generation.codes import (
@@ -163,6 +164,7 @@ class _Job:
             "vertices": len(placed.vertices),
             "faces": len(placed.faces),
             "watertight": is_watertight(placed),
+            "soundness": soundness.report(mesh, scale=to_scene.scale),
             **measure(placed),
         }
         self.meshes.append(placed)

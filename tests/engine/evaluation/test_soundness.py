@@ -11,14 +11,14 @@ import pytest
 from engine.evaluation.soundness import COLUMNS, TrueAsset, surfaces
 from engine.geometry.meshes import Mesh
 from engine.geometry.sampling import sample_surface
-from engine.meshing import extract_sparse
+from engine.surfaces.marching import extract_sparse
 from tests.engine.finish.shapes import blocks, box, carved, joined, rubble, slatted_back, table, torus
 
 pytest.importorskip("embreex")
 pytest.importorskip("igl")
 pytest.importorskip("warp")
 
-from engine.training.scans import true_surface  # noqa: E402
+from engine.training.scans import true_surface
 
 BETTER_HIGH = ("whole", "part_recall", "flat_covered", "creases", "watertight")
 WORSE_HIGH = (

@@ -118,6 +118,10 @@ def test_report_holds_what_was_done(request_: CompleteRequest) -> None:
     assert scores == sorted(scores)
     for row, mesh in zip(report["hypotheses"], result.meshes, strict=True):
         assert row["vertices"] == len(mesh.vertices) and row["watertight"] is True
+        told = row["soundness"]
+        assert told["watertight"] is True and told["parts"] + told["crumbs"] + told["cavities"] >= 1
+        edges = np.linalg.norm(mesh.vertices[mesh.faces[:, 0]] - mesh.vertices[mesh.faces[:, 1]], axis=1)
+        assert 0 < told["smallest_edge"] <= edges.min() * 1.01 and told["median_edge"] < edges.max()
     assert report["timings"].keys() >= {"load", "prepare", "align", "optimise", "extract", "measure"}
     assert report["evaluations"] > 10_000
     assert report["device"] and report["versions"]["torch"] == torch.__version__

@@ -49,8 +49,9 @@ def test_progress_previews_and_report() -> None:
     assert fractions == sorted(fractions) and fractions[-1] == 1.0 and len({step.stage for step in steps}) >= 4
     assert previews and all(abs(preview.mesh.vertices.mean() - 7) < 0.3 for preview in previews)  # in the scene's frame
     report = json.loads(json.dumps(result.report))
-    assert {"kind", "method", "field_id", "seed", "noise", "residual", "watertight", "components", "warnings",
-            "timings", "input_points", "orientation", "device", "versions", "settings"} <= set(report)  # fmt: skip
+    assert {"kind", "method", "field_id", "seed", "noise", "residual", "watertight", "soundness", "components",
+            "warnings", "timings", "input_points", "orientation", "device", "versions",
+            "settings"} <= set(report)  # fmt: skip
     assert report["residual"]["p95"] < 0.1 and report["faces"] == len(result.meshes[0].faces)
     normals = result.meshes[0].normals
     assert normals is not None
