@@ -34,7 +34,7 @@ from ..errors import Cancelled, EngineError, InputError
 from ..folders import user_cache_folder
 from ..frames import BOUND
 from ..geometry.clouds import FloatArray, PointCloud
-from ..geometry.io import write_mesh
+from ..geometry.files import write_mesh
 from ..geometry.meshes import Mesh
 from ..geometry.metrics import evaluate_cloud_pair, iou
 from ..geometry.sampling import estimate_normals, sample_surface
