@@ -53,11 +53,12 @@ from addon.scene.read import read_scan
 from addon.scene.transform import transform_points
 from addon.scene.write import build_mesh
 from addon.writers.side_by_side import SetWriter, in_place
-from engine.cli.generate import write_code
 from engine.errors import EngineError
 from engine.geometry.files import Loaded, load, readable, write_mesh
 from engine.geometry.meshes import Mesh
-from engine.jobs.base import FIT_METHODS, ShapeCode
+from engine.jobs.base import ShapeCode
+from engine.jobs.fit.request import FIT_METHODS
+from engine.wire.codes import write_code
 
 REPORT = "report.jsonl"
 DONE_AS = {"complete": "complete", "fit": "fitted", "generate": "generated"}

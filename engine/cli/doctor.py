@@ -137,8 +137,9 @@ def _data_folder() -> str:
 
 
 def _selftest(device: str) -> str:
-    from ..jobs.base import JobCallbacks, SelftestRequest
+    from ..jobs.base import JobCallbacks
     from ..jobs.run import explain, run_job
+    from ..jobs.selftest.request import SelftestRequest
 
     try:
         result = run_job(SelftestRequest(device=device), None, JobCallbacks())

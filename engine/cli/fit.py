@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from .. import __version__
 from ..device import DEVICES
 from ..errors import InputError
-from ..jobs.base import FIT_METHODS
+from ..jobs.fit.request import FIT_METHODS
 
 
 def add(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -39,9 +38,11 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def _fit(options: argparse.Namespace) -> int:
     from ..geometry.files import write_mesh
-    from ..jobs.base import FitRequest, JobCallbacks
+    from ..jobs.base import JobCallbacks
+    from ..jobs.fit.request import FitRequest
+    from ..jobs.kinds import parse_request
     from ..jobs.run import run_job
-    from ..jobs.wire import parse_request, plain
+    from ..wire.json import plain
     from .inputs import arrays_of, notes_text, offset_note, read_input, tell
     from .main import DONE, _check_output, _parse_viewpoint, _ProgressLine, _stop_on_interrupt
 
@@ -83,7 +84,7 @@ def _fit(options: argparse.Namespace) -> int:
     report["timings"]["total"] = time.perf_counter() - began
     report["input"] = None if options.input is None else str(options.input.absolute())
     report["outputs"] = [str(options.output.absolute())]
-    report["request"] = plain(dataclasses.asdict(request))
+    report["request"] = request.model_dump(mode="json")
     report.setdefault("versions", {}).setdefault("shapewright", __version__)
     if options.json:
         print(json.dumps(report))

@@ -7,7 +7,6 @@ take as input in place of a mesh: the shape itself then, not what an encoder mak
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import time
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from ..device import DEVICES
 from ..errors import Cancelled, EngineError, InputError
 
 if TYPE_CHECKING:
-    from ..jobs.base import FinishedMesh, JobArrays, ShapeCode
+    from ..jobs.base import FinishedMesh, JobArrays
 
 FORMATS = ("ply", "obj", "glb", "stl")
 
@@ -166,6 +165,7 @@ def _shapes(
     gets name and hash of the prior that their codes belong to."""
     from ..geometry.files import load
     from ..jobs.base import JobArrays
+    from ..wire.codes import read_code
     from .inputs import arrays_of
 
     every: list[JobArrays] = []
@@ -213,35 +213,6 @@ def _shift(arrays: JobArrays, by: NDArray[np.float64]) -> None:
     arrays.points = (arrays.points.astype(np.float64) + by).astype(np.float32)
     if arrays.code is not None:
         arrays.code.pose = _moved_pose(arrays.code.pose, by)
-
-
-def read_code(path: Path) -> tuple[ShapeCode, str, str] | None:
-    """Code, the prior's name and hash from a file that `write_code` wrote; None for any other file."""
-    from ..jobs.base import ShapeCode
-
-    if path.suffix.lower() != ".npz" or not path.is_file():
-        return None
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if "code" not in file.files:
-                return None
-            code, pose = np.asarray(file["code"], np.float32), np.asarray(file["pose"], np.float64)
-            name, digest = str(file["prior"]), str(file["prior_sha256"])
-        if pose.shape != (4, 4) or not np.isfinite(code).all() or not np.isfinite(pose).all():
-            raise ValueError("its numbers are not those of a code and a pose")
-    except (ValueError, OSError, KeyError, EOFError) as error:
-        raise InputError(
-            "code_damaged", f"The code in '{path.name}' cannot be read.", f"{error}.", "Make the shape again."
-        ) from None
-    return ShapeCode(code, pose), name, digest
-
-
-def write_code(path: Path, code: ShapeCode, prior: dict[str, Any]) -> None:
-    """prior: name and sha256, as in a report."""
-    np.savez(
-        path, code=np.asarray(code.code, np.float32), pose=np.asarray(code.pose, np.float64),
-        prior=np.array(prior["name"]), prior_sha256=np.array(prior["sha256"]),
-    )  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------------------- outputs
@@ -299,8 +270,11 @@ def _run(
 ) -> int:
     from ..geometry.files import write_mesh
     from ..jobs.base import JobCallbacks, ShapeCode
+    from ..jobs.kinds import find, parse_request
     from ..jobs.run import run_job
-    from ..jobs.wire import checked_arrays, parse_request, plain
+    from ..plain_json import plain
+    from ..wire.arrays import checked_arrays
+    from ..wire.codes import write_code
     from .main import CANCELLED, DONE, _ProgressLine, _report, _stop_on_interrupt
 
     began = time.perf_counter()
@@ -308,7 +282,7 @@ def _run(
         settings["up"] = "+" + settings["up"]
     request = parse_request(settings)
     if arrays is not None:
-        arrays = checked_arrays(request.kind, arrays)
+        arrays = checked_arrays(find(request.kind), arrays)
     out.prepare()
     written: list[Path] = []
     show = _ProgressLine()
@@ -331,7 +305,7 @@ def _run(
     show.end()
     report: dict[str, Any] = plain(result.report)
     report["outputs"] = [str(path.absolute()) for path in written]
-    report["request"] = plain(dataclasses.asdict(request))
+    report["request"] = request.model_dump(mode="json")
     report["timings"]["total"] = time.perf_counter() - began
     if options.json:
         print(json.dumps(report))

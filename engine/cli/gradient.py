@@ -96,8 +96,9 @@ def _run(options: argparse.Namespace) -> int:
     from ..geometry.clouds import PointCloud
     from ..geometry.files import load, write_cloud, write_mesh
     from ..jobs.base import JobCallbacks
+    from ..jobs.kinds import parse_request
     from ..jobs.run import run_job
-    from ..jobs.wire import parse_request, plain
+    from ..wire.json import plain
     from .inputs import arrays_of
     from .main import DONE, _ProgressLine, _stop_on_interrupt
 

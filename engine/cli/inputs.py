@@ -6,14 +6,15 @@ hears stays in the file's own frame: viewpoints and poses are moved in, the repo
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from ..geometry.files import Loaded, load
-from ..jobs.base import CompleteRequest, FitRequest, JobArrays
+from ..jobs.base import JobArrays
+from ..jobs.complete.request import CompleteRequest
+from ..jobs.fit.request import FitRequest
 
 R = TypeVar("R", CompleteRequest, FitRequest)
 
@@ -26,14 +27,14 @@ def read_input(path: Path, request: R) -> tuple[Loaded, R, R]:
     """The file; the request with the file's viewpoint where it has none of its own; and the same about the offset."""
     loaded = load(path)
     if request.viewpoint is None and loaded.viewpoint is not None:
-        request = dataclasses.replace(request, viewpoint=_three(loaded.viewpoint.astype(np.float64) + loaded.offset))
+        request = request.but(viewpoint=_three(loaded.viewpoint.astype(np.float64) + loaded.offset))
     local = request
     if loaded.moved and request.viewpoint is not None:
-        local = dataclasses.replace(local, viewpoint=_three(np.asarray(request.viewpoint) - loaded.offset))
+        local = local.but(viewpoint=_three(np.asarray(request.viewpoint) - loaded.offset))
     if loaded.moved and isinstance(local, CompleteRequest) and local.pose is not None:
         moved = np.array(local.pose, np.float64).reshape(4, 4)
         moved[:3, 3] -= loaded.offset
-        local = dataclasses.replace(local, pose=tuple(moved.ravel().tolist()))
+        local = local.but(pose=tuple(moved.ravel().tolist()))
     return loaded, request, local
 
 

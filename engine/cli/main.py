@@ -7,7 +7,6 @@ three sentences (what happened, why, what to do), and with --json as {"error": {
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import logging
 import math
@@ -332,9 +331,11 @@ def _parse_pose(text: str | None) -> Any:
 
 def _complete(options: argparse.Namespace) -> int:
     from ..geometry.files import write_mesh
-    from ..jobs.base import CompleteRequest, JobCallbacks
+    from ..jobs.base import JobCallbacks
+    from ..jobs.complete.request import CompleteRequest
+    from ..jobs.kinds import parse_request
     from ..jobs.run import run_job
-    from ..jobs.wire import parse_request, plain
+    from ..wire.json import plain
     from .inputs import arrays_of, notes_text, offset_note, read_input, tell
 
     began = time.perf_counter()
@@ -380,7 +381,7 @@ def _complete(options: argparse.Namespace) -> int:
     timings["total"] = time.perf_counter() - began
     report["input"] = str(options.input.absolute())
     report["outputs"] = [str(path.absolute()) for path in written]
-    report.setdefault("request", plain(dataclasses.asdict(request)))
+    report.setdefault("request", request.model_dump(mode="json"))
     versions = report.setdefault("versions", {})
     versions.setdefault("shapewright", __version__)
     if options.json:
@@ -697,7 +698,7 @@ def _priors_list(options: argparse.Namespace) -> int:
 
 
 def _priors_show(options: argparse.Namespace) -> int:
-    from ..jobs.wire import plain
+    from ..plain_json import plain
     from ..priors.registry import read_card
 
     card = plain(read_card(options.prior))

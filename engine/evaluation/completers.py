@@ -11,8 +11,10 @@ import numpy as np
 import torch
 
 from ..geometry.clouds import PointCloud
-from ..jobs.base import Align, CompleteRequest, Front, JobArrays, JobCallbacks
+from ..jobs.base import JobArrays, JobCallbacks
+from ..jobs.complete.request import CompleteRequest, Front
 from ..jobs.complete.run import run_complete
+from ..jobs.request import Align
 from ..priors.file import load_prior
 from ..surfaces.marching import extract_sparse
 from .completion import Answer, Completer

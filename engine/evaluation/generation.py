@@ -31,11 +31,10 @@ from scipy.spatial.distance import cdist
 
 from ..errors import Cancelled, EngineError, InputError
 from ..generation import sampling
-from ..generation.codes import decode, largest_piece, latent_of
+from ..generation.codes import CRUMBS, decode, largest_piece, latent_of
 from ..geometry.clouds import FloatArray
 from ..geometry.meshes import Mesh
 from ..geometry.sampling import sample_surface
-from ..jobs.generate.run import CRUMBS
 from ..priors.file import Prior
 from ..surfaces.marching import clean_mesh, extract_sparse
 from ..training.library import OTHER, Library, canonicalise

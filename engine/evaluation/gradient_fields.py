@@ -21,8 +21,7 @@ from ..errors import Cancelled, InputError
 from ..geometry.clouds import FloatArray
 from ..geometry.metrics import chamfer_l2
 from ..gradient_fields.model import GradientField
-from ..gradient_fields.sampling import densify, encode, observe, sample_points
-from ..jobs.base import GradientRequest
+from ..gradient_fields.sampling import densify, encode, new_code, observe, sample_points
 from ..training.library import Library
 from ..training.supervision import UNITS
 from .generation import Family, earth_movers_distance
@@ -37,14 +36,10 @@ def generated_clouds(model: GradientField, name: str, latent: str, seed: int, po
 
     latent: 'gan' or one of the prior's distributions.
     """
-    from ..jobs.gradient.run import new_codes  # which imports this package
 
     def make(class_name: str, number: int) -> FloatArray:
-        request = GradientRequest(
-            field=name, mode="generate", class_name=class_name, latent=latent, seed=seed  # type: ignore[arg-type]
-        )
         generator = torch.Generator().manual_seed((seed * 1_000_003 + number + 7) % 2**63)
-        features = model.decode(new_codes(model, request, number))
+        features = model.decode(new_code(model, name, number, seed, class_name, latent))
         return np.asarray(sample_points(model, features, points, generator).cpu().numpy(), np.float32)
 
     weights = b"".join(v.half().cpu().numpy().tobytes() for v in model.score.state_dict().values())

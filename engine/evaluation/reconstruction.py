@@ -168,7 +168,8 @@ def _depth(resolution: int) -> int:
 
 def ours(method: str, cloud: PointCloud, protocol: Protocol, device: str) -> Mesh:
     """A method of the engine, by the same job that Blender and `shapewright fit` run."""
-    from ..jobs.base import FitRequest, JobArrays, JobCallbacks
+    from ..jobs.base import JobArrays, JobCallbacks
+    from ..jobs.fit.request import FitRequest
     from ..jobs.run import run_job
 
     request = FitRequest(

@@ -15,13 +15,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..completion.alignment import network_pose
 from ..errors import InputError, JobFailed
 from ..fields.families.grid import GridField
 from ..fields.observations import evidence as ev
+from ..frames import up_rotation
 from ..geometry.clouds import FloatArray, PointCloud
-from ..geometry.meshes import Mesh
+from ..geometry.meshes import IntArray, Mesh
 from ..geometry.sampling import sample_surface, subsample
-from ..geometry.transforms import Similarity
+from ..geometry.transforms import Similarity, yaw_rotation
 from ..priors.file import Prior, load_prior
 from ..priors.latent import LatentModel
 from ..priors.registry import list_priors
@@ -29,6 +31,10 @@ from ..surfaces.marching import extract_sparse
 
 WHOLE_POINTS = 4096
 """Surface points that a whole shape is encoded from."""
+LIPSCHITZ = 1.5
+"""Bound on the gradient of a decoded shape's signed distance near its surface, for the extraction."""
+CRUMBS = 0.03
+"""Share of the surface below which a loose piece is left out: what was drawn from noise may leave some about."""
 
 
 def prior_of(name: str, digest: str, device: str) -> Prior:
@@ -114,7 +120,7 @@ def largest_piece(shape: DecodedShape) -> float:
     """Share of the shape's surface that is in its largest piece, 0 (nothing there) to 1 (it holds together), at a
     resolution of its own, so that it does not depend on that of a request. The walls of hollows are no pieces."""
     try:
-        mesh = extract_sparse(shape.signed_distance, _PIECES_AT, device=shape.code.device, lipschitz=1.5).mesh
+        mesh = extract_sparse(shape.signed_distance, _PIECES_AT, device=shape.code.device, lipschitz=LIPSCHITZ).mesh
     except JobFailed:
         return 0.0
     faces, count = mesh.faces, len(mesh.vertices)
@@ -154,6 +160,40 @@ def surface_points(mesh: Mesh, rng: np.random.Generator, count: int = WHOLE_POIN
 def encode_mesh(prior: Prior, mesh: Mesh, seed: int = 0) -> Tensor:
     """A whole surface in the canonical frame -> its code (C, R, R, R)."""
     return encode_points(prior, surface_points(mesh, np.random.default_rng([seed, 11])))
+
+
+def encode_whole(
+    prior: Prior, points: FloatArray, faces: IntArray | None, *, align: str, up: str, seed: int
+) -> tuple[Tensor, Similarity]:
+    """A whole surface in the scene -> its code (C, R, R, R) and its pose, canonical frame -> scene: the box of what is
+    there is the canonical one.
+
+    points: (N, 3), evenly spread over the surface where there are no faces (F, 3).  align, up: as in CompleteRequest.
+    """
+    centre = np.zeros(3) if align == "none" else points.astype(np.float64).mean(0)
+    local = Similarity(translation=-centre)
+    rng = np.random.default_rng([seed, 11])
+    near = local.apply(points)
+    if faces is not None and len(faces):
+        samples = surface_points(Mesh(near, faces), rng)
+        corners = near[np.unique(faces)]
+    else:
+        samples, corners = subsample(PointCloud(near), WHOLE_POINTS, rng).points, near
+    upright = Similarity(rotation=up_rotation(up))
+    if align == "similarity" and prior.pose is not None:
+        pose = network_pose(prior, PointCloud(upright.apply(samples)), turned=True).to_scene.rotation
+        upright = Similarity(rotation=yaw_rotation(-float(np.arctan2(pose[1, 0], pose[0, 0])))).after(upright)
+    to_canonical = upright.after(local)
+    if align != "none":
+        standing = upright.apply(corners).astype(np.float64)
+        low, high = standing.min(0), standing.max(0)
+        size = float((high - low).max())
+        box = Similarity(1.0 / size, np.eye(3), -(low + high) / (2 * size))
+        to_canonical = box.after(to_canonical)
+        samples = box.apply(upright.apply(samples))
+    else:
+        samples = upright.apply(samples)
+    return encode_points(prior, samples), to_canonical.inverse()
 
 
 def similarity_of(matrix: NDArray[np.float64]) -> Similarity:

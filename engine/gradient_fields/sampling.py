@@ -18,6 +18,46 @@ CHUNK = 16_384
 
 ENCODED = 2048
 """Points that the encoder sees of a cloud."""
+GAN_TRIES = 500
+"""Draws of the adversarial generator among which one of the class wanted is looked for."""
+
+
+def new_code(
+    model: GradientField, name: str, number: int, seed: int, class_name: str, latent: str, temperature: float = 1.0
+) -> Tensor:
+    """(1, *code shape), the code of new shape `number` of the seed. name: of the model, for messages.
+
+    latent: 'gan' or one of the prior's distributions.  class_name: one of its classes, '' = any.  Raises InputError
+    'gradient_field_cannot_generate' where the model has nothing to draw from, 'gan_without_class'.
+    """
+    prior = model.prior.latent
+    if prior is None or (latent == "gan" and model.generator is None):
+        raise InputError(
+            "gradient_field_cannot_generate",
+            f"The gradient field {name} cannot make new shapes.",
+            f"Its prior {model.prior.name} was trained without a latent distribution.",
+            "Densify with it, or train one on a prior that can generate.",
+        )
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + number) % 2**63)
+    if latent != "gan":
+        return prior.expand(prior.sample(1, class_name, temperature, generator, latent))
+    label = prior.label(class_name)
+    assert model.generator is not None
+    # The adversarial generator knows no classes: of many draws the first that the mixture takes for the class.
+    noise = torch.randn((1 if label is None else GAN_TRIES, model.generator.noise), generator=generator)
+    with torch.no_grad():
+        drawn = model.generator((noise * temperature).to(model.device))
+    if label is not None:
+        mine = prior.class_posterior(drawn).argmax(1) == label
+        if not mine.any():
+            raise InputError(
+                "gan_without_class",
+                f"No {class_name} was generated.",
+                f"Among {GAN_TRIES} draws of the adversarial generator, which knows no classes, was none.",
+                "Choose another seed or temperature, or another latent distribution (mixture or diffusion).",
+            )
+        drawn = drawn[mine][:1]
+    return prior.expand(drawn)
 
 
 def langevin(

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
-from typing import Any
 
-from ..errors import EngineError, InputError, JobFailed
-from .base import JobArrays, JobCallbacks, JobResult, Request
+from ..errors import EngineError, JobFailed
+from ..jobs.base import JobArrays, JobCallbacks, JobResult
+from .kinds import find
+from .request import Request
 
 log = logging.getLogger(__name__)
-
-RUNNERS: dict[str, str] = {
-    "complete": "engine.jobs.complete.run:run_complete",
-    "fit": "engine.jobs.fit.run:run_fit",
-    "selftest": "engine.jobs.selftest.run:run_selftest",
-    "generate": "engine.jobs.generate.run:run_generate",
-    "vary": "engine.jobs.generate.run:run_vary",
-    "blend": "engine.jobs.generate.run:run_blend",
-    "arithmetic": "engine.jobs.generate.run:run_arithmetic",
-    "directions": "engine.jobs.slide.run:run_directions",
-    "slide": "engine.jobs.slide.run:run_slide",
-    "train": "engine.jobs.train.run:run_train",
-    "gradient": "engine.jobs.gradient.run:run_gradient",
-}
-"""Kind of job -> 'module:function(request, arrays, callbacks) -> JobResult'."""
 
 
 def run_job(request: Request, arrays: JobArrays | None, callbacks: JobCallbacks) -> JobResult:
@@ -32,18 +17,7 @@ def run_job(request: Request, arrays: JobArrays | None, callbacks: JobCallbacks)
 
     Raises InputError (the request is at fault), JobFailed (the engine is), Cancelled.
     """
-    target = RUNNERS.get(request.kind)
-    if target is None:
-        raise InputError(
-            "kind_unknown",
-            f"The job kind {request.kind!r} is not known.",
-            f"This engine knows {', '.join(sorted(RUNNERS))}.",
-            "Use an engine of the version that the client was made for.",
-        )
-    module, function = target.split(":")
-    runner: Any = getattr(importlib.import_module(module), function)
-    result: JobResult = runner(request, arrays, callbacks)
-    return result
+    return find(request.kind).runner()(request, arrays, callbacks)
 
 
 def explain(error: BaseException) -> EngineError:

@@ -24,10 +24,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import PROTOCOL_VERSION, __version__
 from ..errors import EngineError, InputError, JobFailed
-from ..jobs.base import Request as JobRequest
-from ..jobs.base import SlideRequest
-from ..jobs.wire import MAX_BYTES, NEEDS_ARRAYS, checked_arrays, decode_arrays, needs_arrays, parse_request
+from ..jobs.kinds import find, names, parse_request
+from ..jobs.request import Request as JobRequest
+from ..jobs.slide.request import SlideRequest
 from ..plain_json import check_depth
+from ..wire.arrays import checked_arrays, unpack_arrays
+from ..wire.npz import MAX_BYTES
 from . import storage
 from .priors import PriorList, add_routes
 from .queue import Job, JobQueue, QueueOptions
@@ -89,7 +91,7 @@ def create_app(data_dir: Path, token: str, options: QueueOptions | None = None) 
             "device": jobs.device,
             "worker": jobs.describe_worker(),
             "jobs": jobs.counts(),
-            "kinds": sorted(NEEDS_ARRAYS),
+            "kinds": names(),
             **await asyncio.to_thread(priors.read),
         }
 
@@ -233,9 +235,9 @@ async def _submit(jobs: JobQueue, form: FormData) -> Job:
     arrays = form.get("arrays")
     if isinstance(arrays, str):
         raise _form_error("The part 'arrays' is a text, not a file.")
-    if needs_arrays(request) and arrays is None:
+    if find(request.kind).needs_arrays(request) and arrays is None:
         raise _form_error(f"The part 'arrays' is missing; a '{request.kind}' job needs it.")
-    if needs_arrays(request) is False and arrays is not None:
+    if find(request.kind).needs_arrays(request) is False and arrays is not None:
         raise _form_error(f"This '{request.kind}' job takes no arrays.")
     return await _create(jobs, request, arrays)
 
@@ -291,7 +293,7 @@ async def _create(jobs: JobQueue, request: JobRequest, arrays: UploadFile | None
 def _store_arrays(upload: UploadFile, path: Path, kind: str) -> None:
     with path.open("wb") as out:
         shutil.copyfileobj(upload.file, out, 2**20)
-    checked_arrays(kind, decode_arrays(path))  # the worker does so again and uses what it returns
+    checked_arrays(find(kind), unpack_arrays(path))  # the worker does so again and uses what it returns
 
 
 async def _as_sse(jobs: JobQueue, job: Job, after: int) -> AsyncIterator[bytes]:

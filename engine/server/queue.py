@@ -24,8 +24,9 @@ from typing import IO, Any
 import psutil
 
 from ..errors import EngineError, InputError, JobFailed
-from ..jobs.base import Request, SlideRequest
-from ..jobs.wire import request_to_json
+from ..jobs.kinds import find
+from ..jobs.request import Request
+from ..jobs.slide.request import SlideRequest
 from . import storage
 from .messages import read_message, write_message
 from .states import FINISHED
@@ -259,7 +260,7 @@ class JobQueue:
 
     def submit(self, folder: Path, request: Request) -> Job:
         self.check_room()
-        settings = request_to_json(request)
+        settings = request.model_dump(mode="json")
         job = Job(folder.name, folder, request.kind, request.name, settings, time.time())
         storage.write_atomically(folder / "request.json", storage.to_json(settings))
         self.jobs[job.id] = job
@@ -377,7 +378,7 @@ class JobQueue:
         for slide_id, slide in self._slides.items():
             if not slide.sent and not slide.answer.done():
                 slide.sent = True
-                settings = request_to_json(slide.request)
+                settings = slide.request.model_dump(mode="json")
                 worker.send({"type": "slide", "id": slide_id, "folder": self._slides_folder.name, "request": settings})
 
     def _end_slide(self, slide_id: str, *, report: dict[str, Any] | None = None, error: Any = None) -> None:
@@ -714,7 +715,7 @@ class JobQueue:
                 self._replace_worker(_hung(f"The worker was silent for {options.heartbeat_s:.0f} seconds."))
             elif now - job.began > self._longest(job):
                 remedy = "Lower the resolution or the hypotheses, or start the engine with a longer --job-timeout."
-                if job.kind == "train":
+                if find(job.kind).long:
                     remedy = "Resume the training: it goes on where it was saved. The limit is --train-timeout."
                 error = JobFailed(
                     "job_timeout",
@@ -736,7 +737,7 @@ class JobQueue:
 
     def _longest(self, job: Job) -> float:
         """Seconds that the job may take: a training is meant to take hours."""
-        return self.options.train_timeout_s if job.kind == "train" else self.options.job_timeout_s
+        return self.options.train_timeout_s if find(job.kind).long else self.options.job_timeout_s
 
     async def _sweep_often(self) -> None:
         while True:

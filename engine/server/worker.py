@@ -26,7 +26,9 @@ from ..errors import Cancelled, EngineError, InputError, JobFailed
 from ..geometry.meshes import Mesh
 from ..jobs import run as jobs_run
 from ..jobs.base import FinishedMesh, JobArrays, JobCallbacks, Preview, Progress, ShapeCode
-from ..jobs.wire import checked_arrays, decode_arrays, encode_mesh, parse_request, plain
+from ..jobs.kinds import find, parse_request
+from ..plain_json import plain
+from ..wire.arrays import checked_arrays, pack_mesh, unpack_arrays
 from .messages import read_message, write_message
 from .storage import write_atomically
 
@@ -113,7 +115,7 @@ class Worker:
 
         def write(mesh: Mesh, code: ShapeCode | None = None) -> dict[str, int]:
             n = next(numbers)
-            write_atomically(folder / f"mesh_{n}.npz", encode_mesh(mesh, code))
+            write_atomically(folder / f"mesh_{n}.npz", pack_mesh(mesh, code))
             return {"n": n, "vertices": len(mesh.vertices), "faces": len(mesh.faces)}
 
         def on_progress(progress: Progress) -> None:
@@ -176,7 +178,7 @@ class Worker:
                 request = parse_request(message["request"])
                 arrays = _read_arrays(folder / f"{slide_id}.npz", request.kind)
                 result = jobs_run.run_job(request, arrays, JobCallbacks(should_stop=should_stop))
-                data = encode_mesh(result.meshes[0], result.codes[0] if result.codes else None)
+                data = pack_mesh(result.meshes[0], result.codes[0] if result.codes else None)
                 (folder / f"{slide_id}_mesh.npz").write_bytes(data)
                 answer["report"] = plain(result.report)
             except Cancelled:
@@ -189,7 +191,7 @@ class Worker:
 
 def _read_arrays(path: Path, kind: str) -> JobArrays:
     """The input, without the few rows that are not numbers."""
-    return checked_arrays(kind, decode_arrays(path))
+    return checked_arrays(find(kind), unpack_arrays(path))
 
 
 def _start_device() -> dict[str, Any]:

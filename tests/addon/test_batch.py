@@ -195,8 +195,8 @@ def test_surfaces_are_fitted_too(run, folders, capsys):
 
 def test_a_fit_asks_what_fit_shape_asks(batch, folders):
     """The engine's own reader of requests, on what the script sends."""
-    from engine.jobs.base import FitRequest
-    from engine.jobs.wire import parse_request
+    from engine.jobs.fit.request import FitRequest
+    from engine.jobs.kinds import parse_request
 
     paths = ["--input", str(folders[0]), "--output", str(folders[1])]
     options = batch.parse([*paths, "--mode", "fit", "--noise", "0.5", "--viewpoint", "-1,2,3"])

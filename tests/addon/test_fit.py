@@ -156,8 +156,8 @@ def test_the_engines_own_defaults_are_those_of_the_operator(emulated):
     add_points(BOX)
     bpy.ops.shapewright.fit_shape()
     asked = json.loads(bpy.data.objects["Scan Fit"]["shapewright_settings"])
-    from engine.jobs.base import FIT_METHODS, FitRequest
-    from engine.jobs.wire import parse_request
+    from engine.jobs.fit.request import FIT_METHODS, FitRequest
+    from engine.jobs.kinds import parse_request
 
     assert parse_request(asked) == FitRequest(name="Scan")
     offered = bpy.types.Scene.bl_rna.properties["shapewright_fit"].fixed_type.properties["method"].enum_items

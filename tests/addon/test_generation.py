@@ -509,7 +509,7 @@ def test_an_object_deleted_while_it_slides_does_not_matter(addon, driven):
 
 
 def test_densify_asks_for_the_gradient_field_that_comes_with_the_engine(addon):
-    from engine.jobs.base import GradientRequest
+    from engine.jobs.gradient.request import GradientRequest
 
     asked = bpy.ops.shapewright.densify.get_rna_type().properties["field"].default
     shipped = Path(__file__).parents[2] / "engine" / "gradient_fields" / f"{asked}.gradient.safetensors"

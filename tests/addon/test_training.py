@@ -108,12 +108,13 @@ def test_a_collection_without_meshes_is_refused(addon, library, empty_scene):
 def test_what_is_sent_is_what_the_engine_takes(library, shelf):
     """The engine's own reader of requests and arrays, on the add-on's bytes."""
     pytest.importorskip("scipy", reason="the engine is not installed in this Python")
+    from engine.jobs.kinds import find, parse_request
     from engine.jobs.train.run import _shapes
-    from engine.jobs.wire import checked_arrays, decode_arrays, parse_request
+    from engine.wire.arrays import checked_arrays, unpack_arrays
 
     shapes, arrays = read(library, shelf)
     mesh_arrays = importlib.import_module("bl_ext.user_default.shapewright.link.mesh_arrays")
-    received = checked_arrays("train", decode_arrays(mesh_arrays.encode_arrays(arrays)))
+    received = checked_arrays(find("train"), unpack_arrays(mesh_arrays.encode_arrays(arrays)))
     found = _shapes(parse_request({"kind": "train", "name": "x", "shapes": shapes.rows}), received)
     assert [(shape.class_name, shape.name) for shape in found][:2] == [("Lamps", "Lamp 1"), ("Lamps", "Lamp 2")]
     assert all(len(shape.mesh.vertices) == 8 and shape.mesh.faces.max() == 7 for shape in found)
@@ -298,7 +299,7 @@ def test_a_card_of_another_make_is_no_fault(priors, addon, strange):
 
 def test_the_real_engines_card_of_the_default_prior(priors, addon):
     """What the engine lists is what the panel reads."""
-    from engine.jobs.wire import plain
+    from engine.plain_json import plain
     from engine.priors.registry import list_priors
 
     info = next(plain(vars(info)) for info in list_priors() if info.name == "household")

@@ -37,9 +37,10 @@ from ...geometry.meshes import Mesh
 from ...geometry.metrics import distances_to_surface, total_mutual_difference, unidirectional_hausdorff
 from ...geometry.sampling import estimate_normals, remove_duplicates, sample_surface, subsample
 from ...geometry.transforms import Similarity
+from ...jobs.base import JobArrays, JobCallbacks, JobResult, Preview, Progress, ShapeCode, mesh_to_scene
 from ...priors.file import Prior, load_prior
 from ...surfaces.marching import Field, clean_mesh, decimate, extract_sparse, field_normals, is_watertight, loose_edges
-from ..base import CompleteRequest, JobArrays, JobCallbacks, JobResult, Preview, Progress, ShapeCode
+from .request import CompleteRequest
 
 log = logging.getLogger(__name__)
 
@@ -194,11 +195,6 @@ def _placed(whole: Completion, to_scene: Similarity) -> Similarity:
     return to_scene.after(whole.pose.inverse())
 
 
-def mesh_to_scene(mesh: Mesh, to_scene: Similarity) -> Mesh:
-    normals = None if mesh.normals is None else to_scene.apply_to_directions(mesh.normals)
-    return Mesh(to_scene.apply(mesh.vertices), mesh.faces, normals)
-
-
 def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: JobCallbacks) -> JobResult:
     """Up to request.hypotheses whole shapes, best first, in the input's frame. The contract is in engine.jobs.base."""
     if arrays is None:
@@ -234,13 +230,13 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
     in_frame = request.align == "none" and request.pose is None
     if request.pose is not None:
         moved = local.matrix() @ np.array(request.pose, np.float64).reshape(4, 4)
-        request = replace(request, pose=tuple(moved.ravel().tolist()))
+        request = request.but(pose=tuple(moved.ravel().tolist()))
     near = arrays
     if arrays.faces is None or not len(arrays.faces):  # before they are copied
         few = _few(PointCloud(arrays.points, arrays.normals), rng)
         near = JobArrays(few.points, few.normals)
     near = JobArrays((near.points.astype(np.float64) - centre).astype(np.float32), near.normals, near.faces)
-    scan = scan_of(near, replace(request, viewpoint=viewpoint), rng)
+    scan = scan_of(near, request.but(viewpoint=viewpoint), rng)
     cloud, noise = scan.cloud, scan.noise
     if scan.about["ground"] is not None:  # along the up axis, in the input's own frame again
         scan.about["ground"]["height"] += float((up_rotation(request.up) @ centre)[2])

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ... import __version__
 from ...device import describe_device, resolve_device
 from ...errors import Cancelled, JobFailed
+from ...frames import BOUND
 from ...geometry.meshes import Mesh
-from ..base import JobArrays, JobCallbacks, JobResult, Preview, Progress, SelftestRequest
+from ...jobs.base import JobArrays, JobCallbacks, JobResult, Preview, Progress, versions
+from .request import SelftestRequest
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +66,7 @@ def run_selftest(request: SelftestRequest, arrays: JobArrays | None, callbacks: 
     mesh = extraction.mesh
     extracted = time.perf_counter()
 
-    cell = 1.1 / request.resolution
+    cell = 2 * BOUND / request.resolution
     worst = _largest_distance(mesh)
     if worst > cell / 4:
         raise JobFailed(
@@ -83,7 +84,7 @@ def run_selftest(request: SelftestRequest, arrays: JobArrays | None, callbacks: 
         "evaluations": extraction.evaluations,
         "timings": {"waiting": waited - started, "extracting": extracted - waited},
         "device": describe_device(device),
-        "versions": {"shapewright": __version__},
+        "versions": versions(),
     }
     return JobResult([mesh], report)
 

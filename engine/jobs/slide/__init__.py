@@ -1,1 +1,1 @@
-"""Sliders: a code moved along directions, fast enough to drag."""
+"""A code moved along directions, fast enough to drag."""

@@ -1,9 +1,8 @@
-"""Sliders as jobs: which there are for a class, and a code moved along them, fast enough to drag."""
+"""A code moved along directions, fast enough to drag."""
 
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,50 +12,13 @@ import torch
 from ...device import describe_device, resolve_device
 from ...errors import Cancelled, InputError
 from ...generation import directions as ways
-from ...generation.codes import code_tensor, decode, latent_of, prior_of, similarity_of
-from ...geometry.meshes import Mesh
+from ...generation.codes import CRUMBS, LIPSCHITZ, code_tensor, decode, latent_of, prior_of, similarity_of
+from ...jobs.base import Clock, JobArrays, JobCallbacks, JobResult, ShapeCode, about_prior, mesh_to_scene
 from ...surfaces.marching import clean_mesh, extract_sparse
-from ..base import DirectionsRequest, JobArrays, JobCallbacks, JobResult, Progress, ShapeCode, SlideRequest
-from ..generate.run import CRUMBS
+from .request import SlideRequest
 
 CRUMBS_FROM = 96
 """Resolution from which loose crumbs are removed: on the way there, while a slider moves, time counts more."""
-
-
-def run_directions(request: DirectionsRequest, arrays: JobArrays | None, callbacks: JobCallbacks) -> JobResult:
-    """The report's `directions`: the sliders of a class, and where the arrays' shape lies along each. No meshes."""
-    callbacks.on_progress(Progress("Loading the prior", 0.01))
-    device = resolve_device(request.device)
-    prior = prior_of(request.prior, request.prior_sha256, str(device))
-    latent = latent_of(prior)
-    code = None if arrays is None or arrays.code is None else code_tensor(prior, arrays.code.code)
-    class_name = request.class_name
-    if code is not None and not class_name:
-        class_name = latent.classes[int(latent.class_posterior(latent.project(code[None]))[0].argmax())]
-    callbacks.on_progress(Progress("Looking for directions", 0.2))
-    found = ways.directions(prior, class_name)[: request.count]
-    places = [0.0] * len(found)
-    if code is not None:
-        places = ways.place_along(latent, class_name, found, latent.project(code[None])[0])
-    rows = [
-        {
-            "name": one.name,
-            "measure": one.measure,
-            "effect": one.effect,
-            "value": place,
-            "low": min(-ways.RANGE - place, -0.5),
-            "high": max(ways.RANGE - place, 0.5),
-        }
-        for one, place in zip(found, places, strict=True)
-    ]
-    callbacks.on_progress(Progress("Done", 1.0, 0.0))
-    report: dict[str, Any] = {
-        "kind": "directions",
-        "prior": {"name": prior.name, "version": prior.card["version"], "sha256": prior.sha256},
-        "class_name": class_name,
-        "directions": rows,
-    }
-    return JobResult([], report)
 
 
 @contextlib.contextmanager
@@ -81,14 +43,10 @@ def run_slide(request: SlideRequest, arrays: JobArrays | None, callbacks: JobCal
             "The request came without a code.",
             "Send a shape's code; a mesh gets one by the job 'vary' with strength 0.",
         )
-    times: dict[str, float] = {}
-    clock = time.perf_counter()
+    clock = Clock()
 
     def lap(stage: str) -> None:
-        nonlocal clock
-        now = time.perf_counter()
-        times[stage] = now - clock
-        clock = now
+        clock.lap(stage)
         if callbacks.should_stop():
             raise Cancelled
 
@@ -113,22 +71,21 @@ def run_slide(request: SlideRequest, arrays: JobArrays | None, callbacks: JobCal
     lap("decode")
     extraction = extract_sparse(
         shape.signed_distance, request.resolution, device=device, should_stop=callbacks.should_stop,
-        lipschitz=1.5, with_normals=request.normals,
+        lipschitz=LIPSCHITZ, with_normals=request.normals,
     )  # fmt: skip
     mesh = clean_mesh(extraction.mesh, CRUMBS) if request.resolution >= CRUMBS_FROM else extraction.mesh
     lap("extract")
-    normals = None if mesh.normals is None else to_scene.apply_to_directions(mesh.normals)
-    placed = Mesh(to_scene.apply(mesh.vertices), mesh.faces, normals)
+    placed = mesh_to_scene(mesh, to_scene)
     kept = ShapeCode(code.cpu().numpy().astype(np.float32), to_scene.matrix())
     lap("place")
     report: dict[str, Any] = {
-        "kind": "slide",
-        "prior": {"name": prior.name, "version": prior.card["version"], "sha256": prior.sha256},
+        "kind": request.kind,
+        "prior": about_prior(prior),
         "resolution": request.resolution,
         "vertices": len(placed.vertices),
         "faces": len(placed.faces),
         "evaluations": extraction.evaluations,
-        "timings": times,
+        "timings": clock.laps,
         "device": describe_device(device),
     }
     return JobResult([placed], report, [kept])

@@ -20,12 +20,13 @@ import numpy as np
 from ...device import describe_device, resolve_device
 from ...errors import InputError, JobFailed
 from ...geometry.meshes import Mesh
+from ...jobs.base import JobArrays, JobCallbacks, JobResult, Preview, Progress
 from ...priors.exchange import check_name
 from ...priors.registry import SUFFIX, list_priors, read_card, sha256, user_folder
 from ...training.library import SCENE, Shape, load_library, split_by_hash, write_library
 from ...training.prior_training import parse_overrides, train_prior
 from ...training.train import TrainingProgress
-from ..base import JobArrays, JobCallbacks, JobResult, Preview, Progress, TrainRequest
+from .request import TrainRequest
 
 log = logging.getLogger(__name__)
 

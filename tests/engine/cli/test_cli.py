@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -19,8 +20,9 @@ from engine.errors import Cancelled
 from engine.geometry.clouds import PointCloud
 from engine.geometry.files import read_shape, write_cloud
 from engine.geometry.meshes import Mesh
-from engine.jobs import run as jobs_run
-from engine.jobs.base import CompleteRequest, JobArrays, JobCallbacks, JobResult, Progress
+from engine.jobs import kinds
+from engine.jobs.base import JobArrays, JobCallbacks, JobResult, Progress
+from engine.jobs.complete.request import CompleteRequest
 
 ROOT = Path(__file__).parents[3]
 
@@ -57,11 +59,16 @@ class Recorder:
         return JobResult(meshes, report)
 
 
+def run_instead(monkeypatch: pytest.MonkeyPatch, kind: str, runner: str) -> None:
+    """Jobs of the kind are done by 'module:function'."""
+    monkeypatch.setitem(kinds._registered, kind, dataclasses.replace(kinds.find(kind), run=runner))
+
+
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     recorder = Recorder()
     monkeypatch.setattr(sys.modules[__name__], "_recorder", recorder, raising=False)
-    monkeypatch.setitem(jobs_run.RUNNERS, "complete", f"{__name__}:_recorder")
+    run_instead(monkeypatch, "complete", f"{__name__}:_recorder")
     monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
     return recorder
 
@@ -223,10 +230,10 @@ def test_a_failed_job_writes_nothing_and_says_why(
 
 
 SLEEPER = """
-import sys, time
+import dataclasses, sys, time
 from engine.cli import main as cli
 from engine.errors import Cancelled
-from engine.jobs import run
+from engine.jobs import kinds
 
 def sleep(request, arrays, callbacks):
     print("running", file=sys.stderr, flush=True)
@@ -235,7 +242,7 @@ def sleep(request, arrays, callbacks):
     raise Cancelled
 
 sys.modules["sleeper"] = sys.modules["__main__"]
-run.RUNNERS["complete"] = "sleeper:sleep"
+kinds.register(dataclasses.replace(kinds.find("complete"), run="sleeper:sleep"), replace=True)
 sys.exit(cli.main())
 """
 
@@ -334,7 +341,7 @@ def test_doctor_names_what_is_broken(
     (tmp_path / "priors" / "mine.safetensors").write_bytes(b"\x10" + bytes(100))
     monkeypatch.setenv("SHAPEWRIGHT_DATA_DIR", str(blocker / "data"))
     monkeypatch.setenv("SHAPEWRIGHT_PRIORS", str(tmp_path / "priors"))
-    monkeypatch.setitem(jobs_run.RUNNERS, "selftest", f"{__name__}:_broken_selftest")
+    run_instead(monkeypatch, "selftest", f"{__name__}:_broken_selftest")
     status, out, _ = run(capsys, "doctor", "--json", "--device", "cpu")
     answer = json.loads(out)
     assert status == 3 and answer["ok"] is False
@@ -382,7 +389,8 @@ for name in ("igl", "warp", "embreex", "fast_simplification", "matplotlib", "PIL
     sys.modules[name] = None
 import engine.cli.main, engine.jobs.complete.run, engine.server.serve, engine.server.app, engine.server.worker
 from engine.jobs.run import run_job
-from engine.jobs.base import JobCallbacks, SelftestRequest
+from engine.jobs.base import JobCallbacks
+from engine.jobs.selftest.request import SelftestRequest
 assert len(run_job(SelftestRequest(device="cpu"), None, JobCallbacks()).meshes[0].faces) > 1000
 """
 

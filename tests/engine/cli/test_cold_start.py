@@ -30,7 +30,7 @@ import json, sys, tempfile
 from pathlib import Path
 from engine.geometry.files import load
 from engine.jobs.base import JobArrays
-from engine.jobs.wire import encode_arrays
+from engine.wire.arrays import pack_arrays
 from engine.server.worker import Worker
 
 loaded = load(Path(sys.argv[1]))

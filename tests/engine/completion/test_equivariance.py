@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,10 @@ from engine.errors import InputError
 from engine.geometry.clouds import PointCloud
 from engine.geometry.files import load
 from engine.geometry.transforms import Similarity, yaw_rotation
-from engine.jobs.base import CompleteRequest, JobArrays, JobCallbacks, JobResult
+from engine.jobs.base import JobArrays, JobCallbacks, JobResult
+from engine.jobs.complete.request import CompleteRequest
+from engine.jobs.kinds import parse_request
 from engine.jobs.run import run_job
-from engine.jobs.wire import parse_request, request_to_json
 from engine.priors.file import Prior, load_prior
 
 CHAIR = Path(__file__).parents[2] / "examples" / "chair_scan.ply"
@@ -113,7 +113,7 @@ def complete(cloud: PointCloud, request: CompleteRequest) -> JobResult:
     if cloud.viewpoint is not None:
         x, y, z = (float(v) for v in cloud.viewpoint)
         viewpoint = (x, y, z)
-    return run_job(replace(request, viewpoint=viewpoint), JobArrays(cloud.points), JobCallbacks())
+    return run_job(request.but(viewpoint=viewpoint), JobArrays(cloud.points), JobCallbacks())
 
 
 def test_the_result_is_moved_turned_and_scaled_with_the_input(chair: PointCloud, one_thread: None) -> None:
@@ -137,7 +137,7 @@ def test_a_pose_given_by_the_caller_is_used_as_it_is(small_prior_file: Path) -> 
     pose = Similarity(3.0, yaw_rotation(0.7), np.array([5.0, -2.0, 1.0]))
     request = CompleteRequest(prior=str(small_prior_file), resolution=16, device="cpu", align="none",
                               pose=tuple(pose.matrix().ravel().tolist()))  # fmt: skip
-    assert parse_request(request_to_json(request)) == request
+    assert parse_request(request.model_dump(mode="json")) == request
     report = run_job(request, JobArrays(pose.apply(points)), JobCallbacks()).report
     assert report["alignment"]["found_by"] == "caller"
     assert np.allclose(report["alignment"]["matrix"], pose.matrix(), atol=1e-6)

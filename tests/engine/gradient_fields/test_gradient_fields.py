@@ -32,7 +32,7 @@ from engine.gradient_fields.model import (
 from engine.gradient_fields.registry import find_gradient_field
 from engine.gradient_fields.sampling import densify, encode, extract_surface, observe, sample_points
 from engine.gradient_fields.training import denoising_loss, train_generator, train_gradient_field
-from engine.jobs.base import GradientRequest
+from engine.jobs.gradient.request import GradientRequest
 from engine.priors.file import Prior, load_prior
 from engine.surfaces.marching import is_watertight
 from engine.training.supervision import UNITS

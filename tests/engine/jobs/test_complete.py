@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,7 +14,8 @@ from scipy.spatial import cKDTree
 from engine.errors import Cancelled, InputError
 from engine.frames import up_rotation
 from engine.geometry.meshes import Mesh
-from engine.jobs.base import CompleteRequest, JobArrays, JobCallbacks, JobResult, Preview, Progress
+from engine.jobs.base import JobArrays, JobCallbacks, JobResult, Preview, Progress
+from engine.jobs.complete.request import CompleteRequest
 from engine.jobs.run import run_job
 from engine.surfaces.marching import is_watertight
 
@@ -71,7 +71,7 @@ def test_the_result_moves_and_scales_with_the_input(
     here = run(request_, scan())
     assert here.report["alignment"]["found_by"] == "pose network"
     x, y, z = (scale * v + s for v, s in zip(VIEWPOINT, shift, strict=True))
-    there = run(replace(request_, viewpoint=(x, y, z)), scale * scan() + np.array(shift))
+    there = run(request_.but(viewpoint=(x, y, z)), scale * scan() + np.array(shift))
     expected = scale * here.meshes[0].vertices + np.array(shift)
     assert gap(there.meshes[0], expected) < 0.02 * scale
     assert there.report["alignment"]["scale"] == pytest.approx(scale * here.report["alignment"]["scale"], rel=0.01)
@@ -82,23 +82,23 @@ def test_another_up_axis_turns_the_result(request_: CompleteRequest) -> None:
     turn = up_rotation("+y")  # takes +y to +z
     here = run(request_, scan()).meshes[0]
     x, y, z = (float(v) for v in np.array(VIEWPOINT) @ turn)
-    there = run(replace(request_, up="+y", viewpoint=(x, y, z)), scan() @ turn).meshes[0]
+    there = run(request_.but(up="+y", viewpoint=(x, y, z)), scan() @ turn).meshes[0]
     assert gap(there, here.vertices @ turn) < 0.02
     assert gap(there, here.vertices) > 0.03
 
 
 def test_without_alignment_the_frame_is_the_statement(request_: CompleteRequest) -> None:
-    result = run(replace(request_, align="none"), scan())
+    result = run(request_.but(align="none"), scan())
     assert np.allclose(result.report["alignment"]["matrix"], np.eye(4), atol=1e-6)
     assert result.report["alignment"]["found_by"] == "given"
     assert np.abs(result.meshes[0].vertices).max() < 0.56
     with pytest.raises(InputError) as caught:
-        run(replace(request_, align="none"), scan() + 5)
+        run(request_.but(align="none"), scan() + 5)
     assert caught.value.code == "outside_frame" and caught.value.remedy
 
 
 def test_similarity_finds_a_turn(request_: CompleteRequest) -> None:
-    result = run(replace(request_, align="similarity"), scan())
+    result = run(request_.but(align="similarity"), scan())
     rotation = np.array(result.report["alignment"]["matrix"])[:3, :3] / result.report["alignment"]["scale"]
     assert result.report["alignment"]["found_by"] == "yaw search"
     assert np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-5) and np.allclose(rotation[2], [0, 0, 1], atol=1e-5)
@@ -106,7 +106,7 @@ def test_similarity_finds_a_turn(request_: CompleteRequest) -> None:
 
 
 def test_report_holds_what_was_done(request_: CompleteRequest) -> None:
-    result = run(replace(request_, hypotheses=2), scan())
+    result = run(request_.but(hypotheses=2), scan())
     report = json.loads(json.dumps(result.report))  # serialisable as it is
     assert report["kind"] == "complete" and report["seed"] == 3
     assert set(report["prior"]) == {"name", "version", "sha256"} and len(report["prior"]["sha256"]) == 64
@@ -143,7 +143,7 @@ def test_previews_come_coarse_to_fine_and_progress_grows(request_: CompleteReque
     previews: list[Preview] = []
     progress: list[Progress] = []
     shift = np.array([7.0, 0, 0], np.float32)
-    request_ = replace(request_, resolution=96, viewpoint=(VIEWPOINT[0] + 7, VIEWPOINT[1], VIEWPOINT[2]))
+    request_ = request_.but(resolution=96, viewpoint=(VIEWPOINT[0] + 7, VIEWPOINT[1], VIEWPOINT[2]))
     result = run(request_, scan() + shift, on_preview=previews.append, on_progress=progress.append)
     sizes = [preview.resolution for preview in previews]
     assert len(previews) >= 2 and sizes[0] == 32 and max(sizes) < 96
@@ -165,7 +165,7 @@ def test_further_answers_come_in_batches_and_leave_the_first_as_it_was(
     progress: list[Progress] = []
     alone = run(request_, scan(), on_preview=single.append)
     several = run(
-        replace(request_, hypotheses=7), scan(), on_preview=previews.append, on_progress=progress.append
+        request_.but(hypotheses=7), scan(), on_preview=previews.append, on_progress=progress.append
     )  # fmt: skip
     assert any(np.array_equal(mesh.vertices, alone.meshes[0].vertices) for mesh in several.meshes)
     assert len(previews) == len(single)
@@ -195,7 +195,7 @@ def test_a_mesh_is_sampled(request_: CompleteRequest) -> None:
     ball.apply_scale(AXES)
     half = ball.faces[ball.triangles_center[:, 1] < 0.05]
     arrays = JobArrays(np.asarray(ball.vertices, np.float32), None, np.asarray(half, np.int32))
-    result = run_job(replace(request_, viewpoint=None), arrays, JobCallbacks())
+    result = run_job(request_.but(viewpoint=None), arrays, JobCallbacks())
     assert is_watertight(result.meshes[0])
     assert result.report["input_points"]["used"] > 1200
     assert result.report["residual"]["median"] < 0.02
@@ -209,7 +209,7 @@ def test_a_prior_without_pose_network_says_so(
     prior = load_prior(str(small_prior_file))
     bare = tmp_path / "bare ž.safetensors"
     save_prior(bare, prior.field, {"name": "bare", "version": "1", "classes": ["ball"]})
-    result = run(replace(request_, prior=str(bare)), scan())
+    result = run(request_.but(prior=str(bare)), scan())
     assert result.report["alignment"]["found_by"] == "bounding box" and result.report["classes"] == {}
 
 
@@ -233,5 +233,5 @@ def test_no_input_and_no_prior_are_refused(request_: CompleteRequest) -> None:
         run_job(request_, None, JobCallbacks())
     assert caught.value.code == "input_missing"
     with pytest.raises(InputError) as caught:
-        run(replace(request_, prior="no such prior"), scan())
+        run(request_.but(prior="no such prior"), scan())
     assert caught.value.code == "prior_not_found"

@@ -11,7 +11,8 @@ import pytest
 from engine.errors import InputError
 from engine.frames import up_rotation
 from engine.geometry.meshes import vertex_normals
-from engine.jobs.base import CompleteRequest, JobArrays, JobCallbacks, JobResult
+from engine.jobs.base import JobArrays, JobCallbacks, JobResult
+from engine.jobs.complete.request import CompleteRequest
 from engine.jobs.complete.run import RAW_POINTS, WORKING_POINTS, scan_of
 from engine.jobs.run import run_job
 from engine.priors.file import load_prior, save_prior
@@ -74,19 +75,19 @@ def test_a_floor_is_left_out_reported_or_kept(request_: CompleteRequest, up: str
     standing = np.concatenate([points, np.c_[side, np.full(3000, -0.36)]]) + np.array([5.0, -7.0, 11.0])
     turned = (standing @ up_rotation(up)).astype(np.float32)  # the inverse: z goes to `up`
     x, y, z = (float(v) for v in (np.array(VIEWPOINT) + np.array([5.0, -7.0, 11.0])) @ up_rotation(up))
-    request_ = replace(request_, up=up, viewpoint=(x, y, z))
+    request_ = request_.but(up=up, viewpoint=(x, y, z))
     result = run(request_, turned)
     ground = result.report["evidence"]["ground"]
     assert ground["points"] == pytest.approx(3000, abs=60)
     assert ground["height"] == pytest.approx(11.0 - 0.36, abs=0.01)
     assert result.report["alignment"]["scale"] < 1.3
-    kept = prepared(replace(request_, ground="keep"), turned)
+    kept = prepared(request_.but(ground="keep"), turned)
     assert kept["ground"] is None and kept["used"] > 4000
 
 
 def test_normals_of_any_side_are_used_for_what_they_are(request_: CompleteRequest) -> None:
     points, normals = scan()
-    blind = replace(request_, viewpoint=None)
+    blind = request_.but(viewpoint=None)
     signs = np.random.default_rng(0).choice([-1, 1], (len(points), 1))
     said = {
         name: run(blind, points, given).report["evidence"]["normals"]
@@ -115,7 +116,7 @@ def test_noise_is_estimated_or_taken_as_told(request_: CompleteRequest) -> None:
     points, _ = scan()
     noisy = (points + 0.01 * np.random.default_rng(2).standard_normal(points.shape)).astype(np.float32)
     assert prepared(request_, noisy)["sigma"] == pytest.approx(0.01, rel=0.5)
-    told = run(replace(request_, noise=0.02), noisy).report
+    told = run(request_.but(noise=0.02), noisy).report
     assert told["noise"] == 0.02 and told["evidence"]["noise"] == "given"
 
 
@@ -131,13 +132,13 @@ def test_millions_of_points_are_thinned_before_anything_else(request_: CompleteR
 def test_a_class_is_checked_and_its_effect_told(request_: CompleteRequest, generative_prior_file: Path) -> None:
     points, _ = scan()
     assert run(request_, points).report["class"] == {"asked": "", "effect": "found automatically"}
-    assert run(replace(request_, class_name="box"), points).report["class"]["effect"].startswith("none")
+    assert run(request_.but(class_name="box"), points).report["class"]["effect"].startswith("none")
     with pytest.raises(InputError) as caught:
-        run(replace(request_, class_name="elephant"), points)
+        run(request_.but(class_name="elephant"), points)
     assert caught.value.code == "class_unknown" and "ball" in caught.value.why
     # Low plates or balls: with little seen, the choice decides about the rest.
     few = points[points[:, 2] > 0.28]
-    asked = replace(request_, prior=str(generative_prior_file), align="none")
+    asked = request_.but(prior=str(generative_prior_file), align="none")
     heights = {}
     for name in ("ball", "plate"):
         result = run(replace(asked, class_name=name), few)
@@ -148,7 +149,7 @@ def test_a_class_is_checked_and_its_effect_told(request_: CompleteRequest, gener
 
 def test_a_face_budget_is_kept_and_normals_are_the_fields(request_: CompleteRequest) -> None:
     points, _ = scan()
-    result = run(replace(request_, resolution=64, max_faces=800), points)
+    result = run(request_.but(resolution=64, max_faces=800), points)
     mesh, row = result.meshes[0], result.report["hypotheses"][0]
     assert 400 < len(mesh.faces) <= 800 and row["faces"] == len(mesh.faces)
     assert row["loose_edges"] == 0 and row["watertight"] is True and is_watertight(mesh)
@@ -165,7 +166,7 @@ def test_a_prior_that_does_not_know_the_thing_says_so(
     path = tmp_path / "own.safetensors"
     card = {"name": "own", "version": "1", "classes": prior.classes, "confidence": calibration}
     save_prior(path, prior.field, card, prior.pose)
-    report = run(replace(request_, prior=str(path)), scan()[0]).report
+    report = run(request_.but(prior=str(path)), scan()[0]).report
     assert 0 <= report["confidence"]["value"] <= 1 and report["confidence"]["threshold"] == threshold
     assert [warning["code"] for warning in report["warnings"]] == (["prior_does_not_know"] if threshold > 1 else [])
     for warning in report["warnings"]:
@@ -173,7 +174,7 @@ def test_a_prior_that_does_not_know_the_thing_says_so(
 
 
 def test_several_answers_are_measured(request_: CompleteRequest) -> None:
-    report = run(replace(request_, hypotheses=3), scan()[0]).report
+    report = run(request_.but(hypotheses=3), scan()[0]).report
     diversity = report["diversity"]
     assert (diversity["total_mutual_difference"] > 0) == (len(report["hypotheses"]) > 1)
     assert 0 < diversity["unidirectional_hausdorff"] < 0.3

@@ -14,7 +14,9 @@ from engine.completion.complete import Completion, CompletionSettings, complete_
 from engine.geometry.clouds import PointCloud
 from engine.geometry.files import load
 from engine.geometry.sampling import sample_surface
-from engine.jobs.base import Align, CompleteRequest, JobArrays, JobCallbacks, JobResult, Preview
+from engine.jobs.base import JobArrays, JobCallbacks, JobResult, Preview
+from engine.jobs.complete.request import CompleteRequest
+from engine.jobs.request import Align
 from engine.jobs.run import run_job
 from engine.priors.file import load_prior
 from engine.surfaces.marching import extract_dense, extract_sparse

@@ -17,9 +17,10 @@ from engine.errors import Cancelled, InputError
 from engine.geometry.clouds import PointCloud
 from engine.geometry.files import read_shape, write_cloud
 from engine.geometry.meshes import Mesh, enclosed_volume
-from engine.jobs.base import FIT_METHODS, FitRequest, JobArrays, JobCallbacks, Preview, Progress
+from engine.jobs.base import JobArrays, JobCallbacks, Preview, Progress
+from engine.jobs.fit.request import FIT_METHODS, KIND, FitRequest
+from engine.jobs.kinds import parse_request
 from engine.jobs.run import run_job
-from engine.jobs.wire import needs_arrays, parse_request, request_to_json
 from engine.surface_fit import store as field_store
 from engine.surface_fit.auto import GridField
 from engine.surfaces.marching import is_watertight
@@ -177,8 +178,9 @@ def test_the_wire_knows_the_request() -> None:
         method="siren", resolution=256, smoothness=0.25, normals="none", viewpoint=(1.0, 2.0, 3.0), noise=0.5,
         open_boundaries=True, iterations=7, reuse="a" * 32, seed=4, device="cpu", name="x",
     )  # fmt: skip
-    assert parse_request(request_to_json(full)) == full
-    assert parse_request({"kind": "fit"}) == FitRequest() and needs_arrays(FitRequest()) and not needs_arrays(full)
+    assert parse_request(full.model_dump(mode="json")) == full
+    assert parse_request({"kind": "fit"}) == FitRequest()
+    assert KIND.needs_arrays(FitRequest()) and not KIND.needs_arrays(full)
     for bad in ({"method": "magic"}, {"smoothness": 1.5}, {"reuse": "../../etc"}, {"open_boundaries": 1},
                 {"resolution": 8}, {"noise": -1}, {"noise": float("nan")}, {"iterations": 0}):  # fmt: skip
         with pytest.raises(InputError):

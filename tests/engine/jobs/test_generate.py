@@ -16,20 +16,14 @@ from engine.generation.following import check
 from engine.geometry.files import load
 from engine.geometry.meshes import Mesh
 from engine.geometry.metrics import distances_to_surface
-from engine.jobs.base import (
-    ArithmeticRequest,
-    BlendRequest,
-    DirectionsRequest,
-    FinishedMesh,
-    GenerateRequest,
-    JobArrays,
-    JobCallbacks,
-    JobResult,
-    ShapeCode,
-    SlideRequest,
-    VaryRequest,
-)
+from engine.jobs.arithmetic.request import ArithmeticRequest
+from engine.jobs.base import FinishedMesh, JobArrays, JobCallbacks, JobResult, ShapeCode
+from engine.jobs.blend.request import BlendRequest
+from engine.jobs.directions.request import DirectionsRequest
+from engine.jobs.generate.request import GenerateRequest
 from engine.jobs.run import run_job
+from engine.jobs.slide.request import SlideRequest
+from engine.jobs.vary.request import VaryRequest
 from engine.surfaces.marching import extract_sparse, is_watertight
 
 NO_POINTS = np.zeros((0, 3), np.float32)

@@ -10,13 +10,15 @@ import pytest
 
 from engine.errors import Cancelled, InputError
 from engine.geometry.meshes import Mesh
-from engine.jobs.base import JobArrays, JobCallbacks, Preview, Progress, TrainRequest
+from engine.jobs.base import JobArrays, JobCallbacks, Preview, Progress
+from engine.jobs.kinds import find, parse_request
 from engine.jobs.run import run_job
+from engine.jobs.train.request import TrainRequest
 from engine.jobs.train.run import _library, class_name
-from engine.jobs.wire import checked_arrays, decode_arrays, encode_arrays, parse_request, request_to_json
 from engine.priors.file import load_prior
 from engine.priors.registry import list_priors
 from engine.training.library import load_library
+from engine.wire.arrays import checked_arrays, pack_arrays, unpack_arrays
 
 TINY: dict[str, Any] = {
     "steps": 6, "batch": 2, "queries": 64, "precision": "float32",
@@ -61,9 +63,9 @@ def ask(name: str, sent: tuple[list[dict[str, Any]], JobArrays] | None, callback
     """Over the wire's own code, as a client's request comes."""
     rows, arrays = sent if sent is not None else ([], None)
     data = {"kind": "train", "name": name, "shapes": rows, "pose_steps": 2, "device": "cpu", "settings": TINY, **fields}
-    request = parse_request(request_to_json(parse_request(data)))
+    request = parse_request(parse_request(data).model_dump(mode="json"))
     if arrays is not None:
-        arrays = checked_arrays("train", decode_arrays(encode_arrays(arrays)))
+        arrays = checked_arrays(find("train"), unpack_arrays(pack_arrays(arrays)))
     return run_job(request, arrays, callbacks or JobCallbacks())
 
 

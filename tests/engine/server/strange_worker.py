@@ -4,6 +4,7 @@ It does not import torch, so that it starts at once.
 """
 
 import ctypes
+import dataclasses
 import os
 import time
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from engine.errors import Cancelled, InputError
 from engine.geometry.meshes import Mesh
-from engine.jobs import run as jobs_run
+from engine.jobs import kinds
 from engine.jobs.base import FinishedMesh, JobResult, Preview, Progress, ShapeCode
 from engine.server import worker
 
@@ -71,7 +72,7 @@ def run_strange(request, arrays, callbacks):
 
 
 if __name__ == "__main__":
-    for kind in jobs_run.RUNNERS:
-        jobs_run.RUNNERS[kind] = f"{__name__}:run_strange"
+    for kind in kinds.every().values():
+        kinds.register(dataclasses.replace(kind, run=f"{__name__}:run_strange"), replace=True)
     worker._start_device = lambda: {"type": "cpu", "name": "strange"}
     worker.main()

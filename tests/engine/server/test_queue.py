@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from engine.jobs.base import Request, SelftestRequest, TrainRequest
+from engine.jobs.request import Request
+from engine.jobs.selftest.request import SelftestRequest
+from engine.jobs.train.request import TrainRequest
 from engine.server.queue import Job, JobQueue, QueueOptions
 
 

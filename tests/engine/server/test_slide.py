@@ -15,8 +15,9 @@ import pytest
 
 from engine.errors import InputError
 from engine.geometry.meshes import Mesh
-from engine.jobs import wire
 from engine.jobs.base import JobArrays, ShapeCode
+from engine.jobs.kinds import find
+from engine.wire.arrays import checked_arrays, pack_arrays, pack_mesh, unpack_arrays, unpack_mesh
 from tests.engine.server.conftest import Client, eventually, server, strange_command
 
 
@@ -38,7 +39,7 @@ def shape_code(seed: int = 0) -> ShapeCode:
 
 def slide(client: Client, arrays: bytes | None = None, **request: Any) -> httpx.Response:
     files: dict[str, Any] = {"request": (None, json.dumps({"kind": "slide", **request}))}
-    files["arrays"] = ("arrays.npz", arrays or wire.encode_arrays(JobArrays(NO_POINTS, code=shape_code())))
+    files["arrays"] = ("arrays.npz", arrays or pack_arrays(JobArrays(NO_POINTS, code=shape_code())))
     return client.http.post("/v1/slide", files=files)
 
 
@@ -50,7 +51,7 @@ def test_shapes_with_and_without_codes_travel_together() -> None:
     faces = np.array([[0, 1, 2]], np.int32)
     sent = JobArrays(NO_POINTS, code=shape_code(), others=[JobArrays(points, None, faces), JobArrays(points)])
     sent.kept, sent.kept_normals = points[:5], points[5:10]
-    again = wire.decode_arrays(wire.encode_arrays(sent))
+    again = unpack_arrays(pack_arrays(sent))
     assert again.code is not None and np.array_equal(again.code.code, shape_code().code)
     assert np.array_equal(again.code.pose, shape_code().pose) and again.code.pose.dtype == np.float64
     assert len(again.points) == 0 and len(again.others) == 2
@@ -60,9 +61,9 @@ def test_shapes_with_and_without_codes_travel_together() -> None:
 
 def test_a_mesh_takes_its_code_along() -> None:
     mesh = Mesh(np.eye(3, dtype=np.float32), np.array([[0, 1, 2]], np.int32))
-    _, code = wire.decode_mesh(wire.encode_mesh(mesh, shape_code()))
+    _, code = unpack_mesh(pack_mesh(mesh, shape_code()))
     assert code is not None and np.array_equal(code.code, shape_code().code)
-    assert wire.decode_mesh(wire.encode_mesh(mesh))[1] is None
+    assert unpack_mesh(pack_mesh(mesh))[1] is None
 
 
 def members(**arrays: Any) -> bytes:
@@ -85,20 +86,20 @@ def members(**arrays: Any) -> bytes:
 )
 def test_codes_are_checked(arrays: dict[str, Any], why: str) -> None:
     with pytest.raises(InputError, match=why):
-        wire.decode_arrays(members(**arrays))
+        unpack_arrays(members(**arrays))
 
 
 def test_kinds_take_only_what_they_can_use() -> None:
     points = np.random.default_rng(0).random((20, 3)).astype(np.float32)
     with pytest.raises(InputError, match="takes no 'code'"):
-        wire.checked_arrays("complete", JobArrays(NO_POINTS, code=shape_code()))
+        checked_arrays(find("complete"), JobArrays(NO_POINTS, code=shape_code()))
     with pytest.raises(InputError, match="takes one shape"):
-        wire.checked_arrays("vary", JobArrays(points, others=[JobArrays(points)]))
+        checked_arrays(find("vary"), JobArrays(points, others=[JobArrays(points)]))
     with pytest.raises(InputError, match="takes no 'kept' points"):
-        wire.checked_arrays("blend", JobArrays(points, kept=points, others=[JobArrays(points)]))
+        checked_arrays(find("blend"), JobArrays(points, kept=points, others=[JobArrays(points)]))
     with pytest.raises(InputError):  # neither code nor points
-        wire.checked_arrays("vary", JobArrays(NO_POINTS))
-    assert wire.checked_arrays("vary", JobArrays(NO_POINTS, code=shape_code(), kept=points)).code is not None
+        checked_arrays(find("vary"), JobArrays(NO_POINTS))
+    assert checked_arrays(find("vary"), JobArrays(NO_POINTS, code=shape_code(), kept=points)).code is not None
 
 
 # --------------------------------------------------------------------------------------------------------- the server
@@ -164,7 +165,7 @@ def test_slides_fail_with_their_reason(slow: Client) -> None:
 
 def test_the_real_worker_slides_as_the_job_does(engine: Client, generative_prior_file: Path) -> None:
     request = {"kind": "slide", "prior": str(generative_prior_file), "resolution": 24}
-    arrays = wire.encode_arrays(JobArrays(NO_POINTS, code=ShapeCode(np.zeros((4, 2, 2, 2), np.float32), np.eye(4))))
+    arrays = pack_arrays(JobArrays(NO_POINTS, code=ShapeCode(np.zeros((4, 2, 2, 2), np.float32), np.eye(4))))
     answer = slide(engine, arrays, **request)
     assert answer.status_code == 200, answer.text
     with np.load(io.BytesIO(answer.content)) as npz:

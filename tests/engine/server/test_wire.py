@@ -14,8 +14,13 @@ from hypothesis import strategies as st
 
 from engine.errors import InputError
 from engine.geometry.meshes import Mesh
-from engine.jobs import wire
-from engine.jobs.base import CompleteRequest, JobArrays, SelftestRequest
+from engine.jobs.base import JobArrays
+from engine.jobs.complete.request import CompleteRequest
+from engine.jobs.kinds import parse_request
+from engine.jobs.selftest.request import SelftestRequest
+from engine.plain_json import plain
+from engine.wire import npz as npz_reader
+from engine.wire.arrays import pack_arrays, pack_mesh, unpack_arrays, unpack_mesh
 
 GENERATOR = np.random.default_rng(0)
 POINTS = GENERATOR.normal(size=(50, 3)).astype(np.float32)
@@ -54,11 +59,11 @@ def header(shape: str, descr: str = "'<f4'") -> bytes:
     ],
 )
 def test_request_round_trip(request_: CompleteRequest | SelftestRequest) -> None:
-    assert wire.parse_request(json.loads(json.dumps(wire.request_to_json(request_)))) == request_
+    assert parse_request(json.loads(request_.model_dump_json())) == request_
 
 
 def test_fields_left_out_take_the_defaults() -> None:
-    assert wire.parse_request({"kind": "complete"}) == CompleteRequest()
+    assert parse_request({"kind": "complete"}) == CompleteRequest()
 
 
 @pytest.mark.parametrize(
@@ -79,27 +84,27 @@ def test_fields_left_out_take_the_defaults() -> None:
 )  # fmt: skip
 def test_bad_field_is_named(field: str, value: object) -> None:
     with pytest.raises(InputError) as caught:
-        wire.parse_request({"kind": "complete", field: value})
+        parse_request({"kind": "complete", field: value})
     assert f"'{field}'" in caught.value.what
     assert caught.value.why and caught.value.remedy
 
 
 def test_unknown_field_is_named() -> None:
     with pytest.raises(InputError, match="'resolutoin'"):
-        wire.parse_request({"kind": "complete", "resolutoin": 64})
+        parse_request({"kind": "complete", "resolutoin": 64})
 
 
 @pytest.mark.parametrize("data", [None, [], "complete", 3])
 def test_request_must_be_an_object(data: object) -> None:
     with pytest.raises(InputError):
-        wire.parse_request(data)
+        parse_request(data)
 
 
 def test_plain_makes_strict_json() -> None:
     value = {"a": np.float32(1.5), "b": [np.nan, float("inf")], "c": np.arange(3), 4: (np.bool_(True), None)}
-    assert wire.plain(value) == {"a": 1.5, "b": [None, None], "c": [0, 1, 2], "4": [True, None]}
+    assert plain(value) == {"a": 1.5, "b": [None, None], "c": [0, 1, 2], "4": [True, None]}
     with pytest.raises(TypeError):
-        wire.plain({"a": object()})
+        plain({"a": object()})
 
 
 # -------------------------------------------------------------------------------------------------------------- arrays
@@ -111,7 +116,7 @@ def test_arrays_round_trip(count: int, with_normals: bool, with_faces: bool) -> 
     points = GENERATOR.normal(size=(count, 3)).astype(np.float32)
     normals = points[::-1].copy() if with_normals else None
     faces = GENERATOR.integers(0, count, (7, 3)).astype(np.int32) if with_faces and count else None
-    again = wire.decode_arrays(wire.encode_arrays(JobArrays(points, normals, faces)))
+    again = unpack_arrays(pack_arrays(JobArrays(points, normals, faces)))
     np.testing.assert_array_equal(again.points, points)
     for got, expected in ((again.normals, normals), (again.faces, faces)):
         if expected is None:
@@ -124,7 +129,7 @@ def test_arrays_round_trip(count: int, with_normals: bool, with_faces: bool) -> 
 @pytest.mark.parametrize("dtype", ["<f8", ">f4", "<i4", "<f2", ">i8"])
 def test_other_number_types_and_layouts_are_taken(dtype: str) -> None:
     values = np.asfortranarray(np.arange(30).reshape(10, 3).astype(dtype))
-    again = wire.decode_arrays(npz(points=values))
+    again = unpack_arrays(npz(points=values))
     assert again.points.dtype == np.float32
     np.testing.assert_array_equal(again.points, np.arange(30, dtype=np.float32).reshape(10, 3))
 
@@ -132,7 +137,7 @@ def test_other_number_types_and_layouts_are_taken(dtype: str) -> None:
 def test_compressed_arrays_and_a_file_are_taken(tmp_path) -> None:
     path = tmp_path / "ünïcode name.npz"
     np.savez_compressed(path, points=POINTS, faces=FACES.astype(np.uint64))
-    again = wire.decode_arrays(path)
+    again = unpack_arrays(path)
     np.testing.assert_array_equal(again.points, POINTS)
     np.testing.assert_array_equal(again.faces, FACES)
 
@@ -140,7 +145,7 @@ def test_compressed_arrays_and_a_file_are_taken(tmp_path) -> None:
 def test_mesh_round_trip_makes_normals() -> None:
     corners = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0], [9, 9, 9]], np.float32)
     mesh = Mesh(corners, np.array([[0, 1, 2], [0, 2, 3]], np.int32))
-    again, _ = wire.decode_mesh(wire.encode_mesh(mesh))
+    again, _ = unpack_mesh(pack_mesh(mesh))
     np.testing.assert_array_equal(again.vertices, mesh.vertices)
     np.testing.assert_array_equal(again.faces, mesh.faces)
     assert again.normals is not None
@@ -182,23 +187,23 @@ GOOD = npz(points=POINTS, faces=FACES)
 )
 def test_malformed_arrays_are_refused(data: bytes) -> None:
     with pytest.raises(InputError) as caught:
-        wire.decode_arrays(data)
+        unpack_arrays(data)
     assert caught.value.code == "arrays_invalid"
 
 
 @pytest.mark.parametrize("shape", ["(10**9, 3)", "(1000000000, 3)", f"({10**30}, 3)", "(20000001, 3)"])
 def test_too_many_declared_points_are_refused_by_the_header(shape: str) -> None:
     with pytest.raises(InputError):
-        wire.decode_arrays(raw_npz({"points.npy": header(shape) + bytes(64)}))
+        unpack_arrays(raw_npz({"points.npy": header(shape) + bytes(64)}))
 
 
 def test_zip_bombs_are_refused_without_unpacking(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = 2_000_000
     bomb = raw_npz({"points.npy": header(f"({rows}, 3)") + bytes(rows * 12)}, zipfile.ZIP_DEFLATED)
     assert len(bomb) < 100_000
-    monkeypatch.setattr(wire._npy, "read_array", lambda *_, **__: pytest.fail("it was unpacked"))
+    monkeypatch.setattr(npz_reader._npy, "read_array", lambda *_, **__: pytest.fail("it was unpacked"))
     with pytest.raises(InputError):
-        wire.decode_arrays(bomb)
+        unpack_arrays(bomb)
 
 
 def test_a_member_that_lies_about_its_size_is_refused() -> None:
@@ -217,15 +222,15 @@ def test_a_member_that_lies_about_its_size_is_refused() -> None:
     body = local + stream
     end = b"PK\x05\x06" + bytes(4) + b"\x01\0\x01\0" + len(central).to_bytes(4, "little")
     end += len(body).to_bytes(4, "little") + b"\0\0"
-    assert len(wire.decode_arrays(honest).points) == 2
+    assert len(unpack_arrays(honest).points) == 2
     with pytest.raises(InputError):
-        wire.decode_arrays(body + central + end)
+        unpack_arrays(body + central + end)
 
 
 def test_too_large_as_a_whole_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "MAX_BYTES", 1000)
+    monkeypatch.setattr(npz_reader, "MAX_BYTES", 1000)
     with pytest.raises(InputError) as caught:
-        wire.decode_arrays(npz(points=np.ones((500, 3), np.float32)))
+        unpack_arrays(npz(points=np.ones((500, 3), np.float32)))
     assert caught.value.code == "arrays_too_large"
 
 
@@ -235,7 +240,7 @@ def test_any_flipped_byte_decodes_or_is_refused(position: int, change: int) -> N
     data = bytearray(GOOD)
     data[position] ^= change
     try:
-        arrays = wire.decode_arrays(bytes(data))
+        arrays = unpack_arrays(bytes(data))
     except InputError:
         return
     assert arrays.points.ndim == 2 and arrays.points.shape[1] == 3

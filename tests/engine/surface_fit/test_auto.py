@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from engine.errors import InputError
 from engine.geometry.meshes import Mesh, enclosed_volume
 from engine.geometry.sampling import sample_surface
-from engine.jobs.base import FitRequest, JobArrays, JobCallbacks
+from engine.jobs.base import JobArrays, JobCallbacks
+from engine.jobs.fit.request import FitRequest
 from engine.jobs.fit.run import run_fit
 from engine.surface_fit.orientation import cloud_statistics, normal_lines, orient, refined_normals
 from engine.surfaces.marching import is_watertight

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from engine.errors import Cancelled, InputError
 from engine.fields.implicit import Mlp, Siren
 from engine.geometry.meshes import Mesh
-from engine.jobs.base import FIT_METHODS
+from engine.jobs.fit.request import FIT_METHODS
 from engine.surface_fit import recipes as methods
 from engine.surface_fit.base import FIELDS, FitData, FitSettings, find_method, load_methods
 from engine.surface_fit.recipes import Recipe, Source, train, unit_data

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from engine.jobs.wire import decode_arrays, encode_arrays
 
 from engine.cli.main import main
 from engine.errors import InputError
 from engine.geometry.files import Format, Raw, formats, load, readable, register, unregister, writable, write_mesh
 from engine.geometry.meshes import Mesh
 from engine.jobs.base import JobArrays
-from engine.jobs.wire import decode_arrays, encode_arrays
 
 DOCS = Path(__file__).resolve().parents[4] / "docs" / "files.md"
 

@@ -1,0 +1,1 @@
+"""What makes one shape out of another, done to a third."""

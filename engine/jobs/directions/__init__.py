@@ -1,0 +1,1 @@
+"""Which sliders there are."""

@@ -1,0 +1,170 @@
+"""The arrays of a request and the meshes of a result, as NPZ."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..geometry.checks import check_arrays
+from ..geometry.clouds import FloatArray
+from ..geometry.meshes import IntArray, Mesh, vertex_normals
+from ..jobs.base import JobArrays, ShapeCode
+from ..jobs.kinds import Kind
+from .npz import CODE, MAX_ROWS, POSE, Member, malformed, read_npz, rows, write_npz
+
+MAX_SHAPES = 16  # in one request
+
+_SHAPE_MEMBERS = {
+    "points": rows("fiu"), "normals": rows("fiu"), "faces": rows("iu", 2 * MAX_ROWS), "code": CODE, "pose": POSE,
+}  # fmt: skip
+_SUFFIXES = ["", *(f"_{n}" for n in range(2, MAX_SHAPES + 1))]
+_INPUT_MEMBERS: dict[str, Member] = {
+    f"{name}{suffix}": member for suffix in _SUFFIXES for name, member in _SHAPE_MEMBERS.items()
+} | {"kept": rows("fiu"), "kept_normals": rows("fiu")}
+_MESH_MEMBERS = {
+    "vertices": rows("f"), "faces": rows("iu", 2 * MAX_ROWS), "normals": rows("f"), "code": CODE, "pose": POSE,
+}  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------------ requests
+
+
+def unpack_arrays(source: Path | bytes) -> JobArrays:
+    """NPZ -> JobArrays: points (N, 3), normals (N, 3) or None, faces (F, 3) or None; code and pose; kept,
+    kept_normals; and the same of a second shape in points_2, code_2 ..., and so on.
+
+    Raises InputError 'arrays_invalid' or 'arrays_too_large' before anything of the declared size is allocated. Values
+    (NaN, degenerate and so on) are `checked_arrays`'s matter.
+    """
+    members = read_npz(source, _INPUT_MEMBERS)
+    if "points" not in members and "code" not in members:
+        raise malformed("'points' is missing.")
+    given = [suffix for suffix in _SUFFIXES if f"points{suffix}" in members or f"code{suffix}" in members]
+    shapes = [_shape(members, suffix) for suffix in given]
+    used = {f"{name}{suffix}" for suffix in _SUFFIXES[: len(shapes)] for name in _SHAPE_MEMBERS}
+    if stray := set(members) - used - {"kept", "kept_normals"}:
+        raise malformed(f"'{sorted(stray)[0]}' belongs to no shape: they are numbered without gaps.")
+    first = shapes[0]
+    first.others = shapes[1:]
+    if "kept" in members:
+        first.kept = _float32(members["kept"])
+        if "kept_normals" in members:
+            first.kept_normals = _float32(members["kept_normals"])
+            if len(first.kept_normals) != len(first.kept):
+                raise malformed(f"There are {len(first.kept)} kept points and {len(first.kept_normals)} kept normals.")
+    return first
+
+
+def pack_arrays(arrays: JobArrays) -> bytes:
+    """JobArrays -> NPZ."""
+    members: dict[str, NDArray[Any]] = {}
+    for suffix, shape in zip(_SUFFIXES, [arrays, *arrays.others], strict=False):
+        if len(shape.points) or shape.code is None:
+            members[f"points{suffix}"] = np.asarray(shape.points, np.float32)
+        if shape.normals is not None:
+            members[f"normals{suffix}"] = np.asarray(shape.normals, np.float32)
+        if shape.faces is not None:
+            members[f"faces{suffix}"] = np.asarray(shape.faces, np.int32)
+        members |= _code_members(shape.code, suffix)
+    if arrays.kept is not None:
+        members["kept"] = np.asarray(arrays.kept, np.float32)
+    if arrays.kept_normals is not None:
+        members["kept_normals"] = np.asarray(arrays.kept_normals, np.float32)
+    return write_npz(members)
+
+
+def checked_arrays(kind: Kind, arrays: JobArrays) -> JobArrays:
+    """The arrays without the few rows that are not numbers. Raises InputError for what a `kind` job has no use for, and
+    for points that show no shape (engine.geometry.checks.check_arrays)."""
+    if not kind.codes and (arrays.code is not None or any(shape.code is not None for shape in arrays.others)):
+        raise malformed(f"A '{kind.name}' job takes no 'code'.")
+    if not kind.several and arrays.others:
+        raise malformed(f"A '{kind.name}' job takes one shape.")
+    if not kind.kept and arrays.kept is not None:
+        raise malformed(f"A '{kind.name}' job takes no 'kept' points.")
+    answer = _checked_shape(arrays)
+    answer.others = [_checked_shape(shape) for shape in arrays.others]
+    if arrays.kept is not None:
+        good = np.isfinite(arrays.kept).all(1)
+        if not good.any():
+            raise malformed("'kept' holds no point.")
+        answer.kept = arrays.kept[good]
+        if arrays.kept_normals is not None:
+            answer.kept_normals = arrays.kept_normals[good]
+    return answer
+
+
+def _checked_shape(shape: JobArrays) -> JobArrays:
+    if shape.code is not None and len(shape.points) == 0:
+        return shape
+    points, normals, faces, _ = check_arrays(shape.points, shape.normals, shape.faces)
+    return JobArrays(points, normals, faces, shape.code)
+
+
+def _shape(members: dict[str, NDArray[Any]], suffix: str) -> JobArrays:
+    """One shape of a request: its points, its code, or both."""
+    points = _float32(members.get(f"points{suffix}", np.zeros((0, 3), np.float32)))
+    normals = _float32(members[f"normals{suffix}"]) if f"normals{suffix}" in members else None
+    if normals is not None and len(normals) != len(points):
+        raise malformed(f"There are {len(points)} points and {len(normals)} normals.")
+    faces = _faces(members[f"faces{suffix}"], len(points)) if f"faces{suffix}" in members else None
+    return JobArrays(points, normals, faces, _code(members, suffix))
+
+
+# -------------------------------------------------------------------------------------------------------------- meshes
+
+
+def pack_mesh(mesh: Mesh, code: ShapeCode | None = None) -> bytes:
+    """Mesh -> NPZ with vertices (V, 3) float32, faces (F, 3) int32, normals (V, 3) float32 (made where absent), and,
+    where the shape has one, code float32 and pose (4, 4) float64."""
+    vertices = np.asarray(mesh.vertices, np.float32)
+    faces = np.asarray(mesh.faces, np.int32)
+    normals = mesh.normals if mesh.normals is not None else vertex_normals(Mesh(vertices, faces))
+    members = {"vertices": vertices, "faces": faces, "normals": np.asarray(normals, np.float32)}
+    return write_npz(members | _code_members(code))
+
+
+def unpack_mesh(source: Path | bytes) -> tuple[Mesh, ShapeCode | None]:
+    """NPZ -> Mesh and code, checked as `unpack_arrays` does."""
+    members = read_npz(source, _MESH_MEMBERS, frozenset({"vertices", "faces"}))
+    vertices = _float32(members["vertices"])
+    normals = _float32(members["normals"]) if "normals" in members else None
+    if normals is not None and len(normals) != len(vertices):
+        raise malformed(f"There are {len(vertices)} vertices and {len(normals)} normals.")
+    return Mesh(vertices, _faces(members["faces"], len(vertices)), normals), _code(members)
+
+
+# --------------------------------------------------------------------------------------------------------------- parts
+
+
+def _float32(array: NDArray[Any]) -> FloatArray:
+    with np.errstate(over="ignore"):  # beyond float32 becomes inf, which check_arrays refuses by name
+        return np.ascontiguousarray(array, np.float32)
+
+
+def _faces(array: NDArray[Any], count: int) -> IntArray:
+    if len(array) and (int(array.min()) < 0 or int(array.max()) >= count):
+        raise malformed(f"'faces' refers to points outside 0 to {count - 1}.")
+    return np.ascontiguousarray(array, np.int32)
+
+
+def _code(members: dict[str, NDArray[Any]], suffix: str = "") -> ShapeCode | None:
+    if f"code{suffix}" not in members:
+        if f"pose{suffix}" in members:
+            raise malformed(f"'pose{suffix}' comes without 'code{suffix}'.")
+        return None
+    code, pose = _float32(members[f"code{suffix}"]), np.eye(4)
+    if f"pose{suffix}" in members:
+        pose = np.asarray(members[f"pose{suffix}"], np.float64)
+    if not np.isfinite(code).all() or not np.isfinite(pose).all():
+        raise malformed(f"'code{suffix}' or its pose has numbers that are not finite.")
+    return ShapeCode(code, pose)
+
+
+def _code_members(code: ShapeCode | None, suffix: str = "") -> dict[str, NDArray[Any]]:
+    if code is None:
+        return {}
+    return {f"code{suffix}": np.asarray(code.code, np.float32), f"pose{suffix}": np.asarray(code.pose, np.float64)}
