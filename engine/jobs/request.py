@@ -209,8 +209,7 @@ def invalid(field: str, value: Any, wanted: str) -> InputError:
 
 def explained(error: ValidationError, request: type[Request], data: Mapping[str, Any]) -> InputError:
     """What pydantic found wrong with `data`, as an error that names the field and says what is expected there."""
-    found = error.errors(include_url=False, include_context=False)
-    first = found[0]
+    first = error.errors(include_url=False, include_context=False)[0]
     field = str(first["loc"][0]) if first["loc"] else "kind"
     if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
         return InputError(
@@ -219,4 +218,12 @@ def explained(error: ValidationError, request: type[Request], data: Mapping[str,
             f"A '{data.get('kind')}' request has the fields {', '.join(request.model_fields)}.",
             "Remove the field, or use an engine of the version that the client was made for.",
         )
-    return invalid(field, data.get(field), expected(request.model_json_schema()["properties"][field]))
+    wanted = expected(request.model_json_schema()["properties"][field])
+    if first["type"] == "missing" and len(first["loc"]) == 1:
+        return InputError(
+            "request_invalid",
+            f"The request's field '{field}' is missing.",
+            f"A '{data.get('kind')}' request needs it; expected {wanted}.",
+            f"Add '{field}' and try again.",
+        )
+    return invalid(field, data.get(field), wanted)

@@ -31,7 +31,7 @@ class TrainRequest(Request):
     """
 
     kind: Literal["train"] = "train"
-    name: Annotated[str, Field(min_length=1, max_length=100), NoNull] = ""
+    name: Annotated[str, Field(min_length=1, max_length=100), NoNull]
     """of the new prior"""
     folder: Annotated[str, Field(max_length=4096), NoNull] = ""
     """a shape library on the engine's machine, in place of arrays"""

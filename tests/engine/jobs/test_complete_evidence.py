@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -141,7 +140,7 @@ def test_a_class_is_checked_and_its_effect_told(request_: CompleteRequest, gener
     asked = request_.but(prior=str(generative_prior_file), align="none")
     heights = {}
     for name in ("ball", "plate"):
-        result = run(replace(asked, class_name=name), few)
+        result = run(asked.but(class_name=name), few)
         assert result.report["class"]["effect"].startswith("what was not seen")
         heights[name] = float(np.ptp(result.meshes[0].vertices[:, 2]))
     assert heights["plate"] < heights["ball"]
