@@ -38,7 +38,7 @@ points, normals, faces = loaded.points, loaded.normals, loaded.faces
 folder = Path(sys.argv[2])
 request = {"kind": "complete", "resolution": 32, "device": "cpu"}
 (folder / "request.json").write_text(json.dumps(request))
-(folder / "arrays.npz").write_bytes(encode_arrays(JobArrays(points, normals, faces)))
+(folder / "arrays.npz").write_bytes(pack_arrays(JobArrays(points, normals, faces)))
 worker = Worker(sys.stdin.buffer, open(folder / "sent", "wb"))
 sent = []
 worker.send = sent.append
