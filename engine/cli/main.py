@@ -746,7 +746,7 @@ def _priors_remove(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from ..server.queue import QueueOptions
+    from ..server.options import QueueOptions
     from ..server.serve import ServeOptions, serve
 
     stop_after = options.idle_minutes * 60

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .queue import QueueOptions
+from .options import QueueOptions
 from .storage import default_data_dir, write_atomically
 
 if TYPE_CHECKING:

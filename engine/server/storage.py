@@ -187,6 +187,14 @@ def folder_size(folder: Path) -> int:
     return total
 
 
+def unlink(path: Path) -> None:
+    """Remove one file of a job, where it is there."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:  # Windows, while a client downloads it: it goes with the folder
+        log.info("%s stays for now: %s", path.name, error)
+
+
 def remove_folder(folder: Path) -> None:
     """Remove a job's files, then its folder where nothing else lies in it. What cannot be removed now (a file held
     open on Windows) is tried again by the next sweep, because the job's state is removed last."""

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from engine.cli import main as cli
 from engine.errors import Cancelled, InputError
@@ -23,6 +24,7 @@ from engine.jobs.kinds import parse_request
 from engine.jobs.run import run_job
 from engine.surface_fit import store as field_store
 from engine.surface_fit.auto import GridField
+from engine.surface_fit.base import find_method
 from engine.surfaces.marching import is_watertight
 
 
@@ -166,11 +168,15 @@ def test_refusals() -> None:
         (None, {}, "input_missing"),
         (JobArrays(np.zeros((0, 3), np.float32)), {}, "no_points"),
         (JobArrays(ball(100)), {"normals": "given"}, "normals_missing"),
-        (JobArrays(ball(100)), {"method": "nonsense"}, "method_unknown"),
     ):
         with pytest.raises(InputError) as refused:
             run_job(request(**settings), arrays, JobCallbacks())
         assert refused.value.code == code
+    with pytest.raises(ValidationError, match="method"):
+        request(method="nonsense")
+    with pytest.raises(InputError) as refused:
+        find_method("nonsense")
+    assert refused.value.code == "method_unknown"
 
 
 def test_the_wire_knows_the_request() -> None:

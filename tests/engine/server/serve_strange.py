@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from engine.server.queue import QueueOptions
+from engine.server.options import QueueOptions
 from engine.server.serve import ServeOptions, serve
 
 if __name__ == "__main__":

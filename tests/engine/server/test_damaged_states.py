@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from engine.server.queue import JobQueue, QueueOptions
+from engine.server.options import QueueOptions
+from engine.server.queue import JobQueue
 from tests.engine.server.conftest import Client, server, strange_command
 from tests.engine.server.test_storage import tree, write
 

@@ -13,7 +13,9 @@ import pytest
 from engine.jobs.request import Request
 from engine.jobs.selftest.request import SelftestRequest
 from engine.jobs.train.request import TrainRequest
-from engine.server.queue import Job, JobQueue, QueueOptions
+from engine.server.job import Job
+from engine.server.options import QueueOptions
+from engine.server.queue import JobQueue
 
 
 def queue_with_job(folder: Path, request: Request | None = None) -> tuple[JobQueue, Job]:
