@@ -42,7 +42,7 @@ def _fit(options: argparse.Namespace) -> int:
     from ..jobs.fit.request import FitRequest
     from ..jobs.kinds import parse_request
     from ..jobs.run import run_job
-    from ..wire.json import plain
+    from ..plain_json import plain
     from .inputs import arrays_of, notes_text, offset_note, read_input, tell
     from .main import DONE, _check_output, _parse_viewpoint, _ProgressLine, _stop_on_interrupt
 

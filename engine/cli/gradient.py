@@ -98,7 +98,7 @@ def _run(options: argparse.Namespace) -> int:
     from ..jobs.base import JobCallbacks
     from ..jobs.kinds import parse_request
     from ..jobs.run import run_job
-    from ..wire.json import plain
+    from ..plain_json import plain
     from .inputs import arrays_of
     from .main import DONE, _ProgressLine, _stop_on_interrupt
 

@@ -335,7 +335,7 @@ def _complete(options: argparse.Namespace) -> int:
     from ..jobs.complete.request import CompleteRequest
     from ..jobs.kinds import parse_request
     from ..jobs.run import run_job
-    from ..wire.json import plain
+    from ..plain_json import plain
     from .inputs import arrays_of, notes_text, offset_note, read_input, tell
 
     began = time.perf_counter()
