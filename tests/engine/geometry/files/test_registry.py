@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engine.jobs.wire import decode_arrays, encode_arrays
 
 from engine.cli.main import main
 from engine.errors import InputError
