@@ -103,7 +103,7 @@ def test_normals_of_any_side_are_used_for_what_they_are(request_: CompleteReques
 @pytest.mark.parametrize("viewpoint", [True, False])
 def test_constant_normals_are_not_believed(request_: CompleteRequest, viewpoint: bool) -> None:
     points, _ = scan()
-    request_ = request_ if viewpoint else replace(request_, viewpoint=None)
+    request_ = request_ if viewpoint else request_.but(viewpoint=None)
     told = run(request_, points, np.tile(np.float32([0, 0, 1]), (len(points), 1)))
     assert "normals_not_believed" in [warning["code"] for warning in told.report["warnings"]]
     assert told.report["evidence"]["normals"] == ("estimated" if viewpoint else "not believed")

@@ -158,7 +158,7 @@ def test_constant_normals_are_not_believed_unless_the_user_says_so(normals: str)
 
 
 def test_more_points_than_are_fitted_are_thinned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.jobs.fit.run.MOST_POINTS", 2000)
+    monkeypatch.setattr("engine.surface_fit.prepare.MOST_POINTS", 2000)
     result = run_job(request(), JobArrays(ball(6000)), JobCallbacks())
     assert enclosed_volume(result.meshes[0]) == pytest.approx(4 / 3 * np.pi, rel=0.05)
 

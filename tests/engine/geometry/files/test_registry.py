@@ -14,6 +14,7 @@ from engine.errors import InputError
 from engine.geometry.files import Format, Raw, formats, load, readable, register, unregister, writable, write_mesh
 from engine.geometry.meshes import Mesh
 from engine.jobs.base import JobArrays
+from engine.wire.arrays import pack_arrays, unpack_arrays
 
 DOCS = Path(__file__).resolve().parents[4] / "docs" / "files.md"
 
@@ -59,7 +60,7 @@ def test_a_registered_format_completes_from_the_command_line(
     back = load(tmp_path / "b.down")
     assert np.abs(back.points.mean(0) - [0, 0, 3]).max() < 0.3
     # What a client sends is arrays: the format has no part in the wire.
-    sent = decode_arrays(encode_arrays(JobArrays(back.points, back.normals, back.faces)))
+    sent = unpack_arrays(pack_arrays(JobArrays(back.points, back.normals, back.faces)))
     assert np.array_equal(sent.points, back.points)
 
 
