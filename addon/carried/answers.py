@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import bpy
 
 from ..scene.write import hide, move_to, remove_object
-from .source import source_of
+from .source import forget, source_of
 
 ENTRIES, NUMBER = "shapewright_hypotheses", "shapewright_number"
 """Custom properties of the collection: its objects by their rank, and a number that grows from one collection to the
@@ -71,6 +71,7 @@ def show_answer(collection: bpy.types.Collection, number: int) -> bpy.types.Obje
     gone = [obj for obj in collection[ENTRIES].to_dict().values() if obj is not None and obj not in found]
     collection[ENTRIES] = {str(rank): obj for rank, obj in enumerate(found)}
     for obj in gone:
+        forget(obj)
         if obj.users == 0:
             remove_object(obj)
     return chosen

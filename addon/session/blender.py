@@ -11,7 +11,7 @@ import bpy
 from bpy.app.handlers import persistent
 
 from ..carried.alignment import SOURCE
-from ..carried.source import OBJECT, let_go_of_deleted
+from ..carried.source import let_go_of_deleted
 from ..link import connections
 from ..scene import write
 from . import notices
@@ -101,7 +101,7 @@ def _on_load_post(*_: object) -> None:
 
 @persistent
 def _on_save_pre(*_: object) -> None:
-    let_go_of_deleted((OBJECT, SOURCE))
+    let_go_of_deleted([SOURCE])
     if _session is not None:
         _session.before_save()
 

@@ -279,8 +279,8 @@ def test_a_renamed_scan_keeps_its_answers_and_another_of_its_name_gets_none(addo
 
 def test_answers_of_a_version_before_are_found_by_the_name(answered):
     for obj in bpy.data.objects:
-        if "shapewright_source_object" in obj:
-            del obj["shapewright_source_object"]
+        if "shapewright_source_by_pointer" in obj:
+            del obj["shapewright_source_by_pointer"]
     activate(answered)
     bpy.ops.shapewright.next_hypothesis()
     assert seen() == ["Chair Complete.001"]
@@ -305,6 +305,19 @@ def test_a_deleted_scan_does_not_stay_in_the_file_for_its_answers_sake(answered,
     add_points(BOX, "Chair")  # of the same name, and another
     with pytest.raises(RuntimeError, match="Select a hypothesis"):
         bpy.ops.shapewright.next_hypothesis()
+
+
+def test_a_result_is_appended_without_its_scan(answered, tmp_path):
+    path = str(tmp_path / "chair.blend")
+    bpy.ops.wm.save_as_mainfile(filepath=path)
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    bpy.ops.wm.append(directory=f"{path}/Object/", filename="Chair Complete")
+    assert set(bpy.data.objects.keys()) == {"Chair Complete"}
+    other = add_points(BOX, "Chair")  # of the scan's name, and another
+    activate(bpy.data.objects["Chair Complete"])
+    bpy.ops.shapewright.show_alignment()
+    (empty,) = [obj for obj in bpy.data.objects if obj.type == "EMPTY"]
+    assert empty.get("shapewright_alignment_of") != other
 
 
 def test_a_button_that_names_its_source_does_so_by_the_name_it_has_now(addon, emulated):

@@ -6,7 +6,7 @@ from ...ui import choices
 
 ALIGNMENTS = (
     ("none", "None", "The object's own frame is the prior's: z up, front towards -y, centred, size 1"),
-    ("scale", "Place and Size", "Upright; place and size are found, and where it faces if the object was never turned"),
+    ("scale", "Place and Size", "Upright; place and size are found, and where it faces if nobody turned it about z"),
     ("similarity", "Place, Size and Turn", "The object may lie in any way; place, size and rotation are found"),
 )
 
