@@ -148,7 +148,8 @@ def _train(options: argparse.Namespace) -> int:
     import numpy as np
 
     from ..device import resolve_device
-    from ..gradient_fields.model import SUFFIX, grid_of, save_gradient_field
+    from ..fields.base import require
+    from ..gradient_fields.model import SUFFIX, save_gradient_field
     from ..gradient_fields.registry import gradient_folders
     from ..gradient_fields.training import train_gradient_field
     from ..priors.file import load_prior
@@ -162,7 +163,7 @@ def _train(options: argparse.Namespace) -> int:
     library = load_library(options.dataset)
     device = resolve_device(options.device)
     prior = load_prior(options.prior, str(device))
-    grid_of(prior)  # refused before anything is prepared
+    require(prior.field, "features", prior.name)  # refused before anything is prepared
 
     def show(stage: str, done: float, loss: float, left: float) -> None:
         print(f"{100 * done:3.0f} %  {stage}, loss {loss:.4f}, {left:.0f} s left", file=sys.stderr, flush=True)

@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..fields.observations import evidence as ev
+from ..fields.base import Clouds
+from ..fields.shapes import Shape
 from ..frames import BOUND
 from ..geometry.clouds import PointCloud
 from ..priors.file import Prior
@@ -97,7 +98,9 @@ def measure(prior: Prior, cloud: PointCloud, classes: dict[str, float], noise: f
     classes: the pose network's shares.  noise: standard deviation of the points, canonical, whose expected |f| is taken
     off.  Costs five encodings of the evidence.
     """
-    device = prior.device
+    family, device = prior.field, prior.device
+    if "encode" not in family.can:
+        return None
     inside = np.flatnonzero((np.abs(cloud.points) < BOUND).all(1))
     if len(inside) < 20:
         return None
@@ -108,23 +111,19 @@ def measure(prior: Prior, cloud: PointCloud, classes: dict[str, float], noise: f
         viewpoint = torch.as_tensor(cloud.viewpoint, dtype=torch.float32, device=device)
     expected = noise * math.sqrt(2 / math.pi)
 
-    def features(shown: torch.Tensor) -> torch.Tensor | None:
-        encoded = prior.field.encode(ev.cloud_evidence(shown, viewpoint, prior.field.resolution))
-        if encoded.skip32 is None:
-            return None
-        return prior.field.decode(encoded.mean, encoded.skip16, encoded.skip32)
+    def answer_to(shown: torch.Tensor) -> Shape:
+        posterior = family.encode(family.observe(Clouds.seen(shown, viewpoint)))
+        return family.decode(posterior.mean, posterior.evidence)
 
-    def off(answer: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
-        return (prior.field.query(answer, at[None])[0].abs() - expected).clamp(0, 0.1)
+    def off(answer: Shape, at: torch.Tensor) -> torch.Tensor:
+        return (answer.off(at[None])[0] - expected).clamp(0, 0.1)
 
     with torch.no_grad():
         away = torch.cdist(points, points[:_BALLS]).amin(1)  # the first ones are random ones
         shown, hidden = points[away > _RADIUS], points[away < _RADIUS - GAP]
         if len(shown) < 10 or len(hidden) < 3:
             return None
-        answer = features(shown)
-        if answer is None:
-            return None
+        answer = answer_to(shown)
         gaps = float(off(answer, hidden).mean())
         empty = 0.0
         if viewpoint is not None:
@@ -134,7 +133,8 @@ def measure(prior: Prior, cloud: PointCloud, classes: dict[str, float], noise: f
             along = 0.03 + 0.37 * torch.linspace(0, 1, len(points), device=device)[:, None] ** 2
             free = points + towards / length.clamp(min=1e-6) * torch.minimum(along, length)
             free = free[(free.abs() < BOUND).all(1)]
-            empty = float((prior.field.query(answer, free[None])[0] < 0).float().mean()) if len(free) else 0.0
+            if len(free) and answer.signed:
+                empty = float((answer.values(free[None])[0] < 0).float().mean())
         foreseen = []
         block = _blocks(points)
         for k in range(4):
@@ -144,9 +144,7 @@ def measure(prior: Prior, cloud: PointCloud, classes: dict[str, float], noise: f
             alone = hidden[torch.cdist(hidden, shown).amin(1) > GAP]
             if len(alone) < 3:
                 continue
-            answer = features(shown)
-            assert answer is not None
-            foreseen.append(off(answer, alone))
+            foreseen.append(off(answer_to(shown), alone))
     if not foreseen:
         return None
     shares = np.array([p for p in classes.values() if p > 0])

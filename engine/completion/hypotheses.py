@@ -10,30 +10,18 @@ the evidence, and its score says how well that went.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from ..fields.families.grid import Encoded
+from ..fields.base import Observation, Posterior
 from ..priors.file import Prior
 from ..priors.latent import LatentModel
-
-_EMPTY_CHANNEL = 10
-"""Of the evidence grid: space that was looked through (see engine.fields.observations.evidence)."""
-
-
-def observed_space(grid: Tensor) -> Tensor:
-    """(1, CHANNELS, R, R, R) evidence -> (1, 1, R, R, R), 1 where points or empty space were seen, fading to 0."""
-    seen = (grid[:, :1] > 0) | (grid[:, _EMPTY_CHANNEL : _EMPTY_CHANNEL + 1] > 0.15)
-    wide = F.max_pool3d(seen.to(grid.dtype), 3, 1, 1)
-    return F.avg_pool3d(wide, 3, 1, 1, count_include_pad=False)
+from .complete import Vary
 
 
 def variation(
     prior: Prior, number: int, seed: int, class_name: str, shares: dict[str, float], temperature: float = 1.0
-) -> Callable[[Encoded, Tensor], Encoded] | None:
+) -> Vary | None:
     """What makes hypothesis `number` of the encoder's answer; None for the answer itself (number 0, no class chosen).
 
     class_name: the class chosen, or '' = each hypothesis draws one by the pose network's `shares`.
@@ -41,30 +29,22 @@ def variation(
     if number == 0 and (not class_name or prior.latent is None):
         return None
 
-    def vary(encoded: Encoded, grid: Tensor) -> Encoded:
-        if encoded.skip16 is None or encoded.skip32 is None:  # no spatial code: the posterior is all there is
-            return encoded
+    family = prior.field
+
+    def vary(posterior: Posterior, observation: Observation) -> Posterior:
+        seen = family.seen(observation)
+        if seen is None:  # a code without parts: the posterior is all there is
+            return posterior
         generator = torch.Generator().manual_seed(seed * 1009 + number)
-        seen = observed_space(grid)
-        code_seen = F.adaptive_avg_pool3d(seen, encoded.mean.shape[-1])
-        deviation = (0.5 * encoded.log_variance).exp()
-        if prior.latent is not None and encoded.mean.shape[1:] == torch.Size(prior.latent.code_shape):
+        mean = posterior.mean
+        if prior.latent is not None and mean.shape[1:] == torch.Size(prior.latent.code_shape):
             drawn = class_name or _draw(shares, prior.latent, generator)
-            other = _conditional(prior.latent, encoded, code_seen, drawn, temperature if number else 0.0, generator)
+            other = _conditional(prior.latent, posterior, seen, drawn, temperature if number else 0.0, generator)
         else:
-            coarse = torch.randn((*encoded.mean.shape[:2], 3, 3, 3), generator=generator).to(encoded.mean.device)
-            smooth = F.interpolate(coarse, size=encoded.mean.shape[2:], mode="trilinear", align_corners=True)
-            other = encoded.mean + temperature * smooth * (1 + deviation)
+            other = mean + temperature * family.drift(mean, generator) * (1 + posterior.deviation)
         # A class that was chosen only leans the answer; another hypothesis replaces what was not seen.
         strength = 0.5 if number == 0 else (0.5, 0.75, 1.0)[number % 3]
-        unseen16 = 1 - F.adaptive_avg_pool3d(seen, encoded.skip16.shape[-1])
-        mean = encoded.mean + strength * (1 - code_seen) * (other - encoded.mean)
-        return Encoded(
-            mean,
-            encoded.log_variance,
-            encoded.skip16 * (1 - strength * unseen16),
-            encoded.skip32 * (1 - strength * (1 - seen)),
-        )
+        return family.lean(posterior, observation, other, strength)
 
     return vary
 
@@ -79,7 +59,7 @@ def _draw(shares: dict[str, float], latent: LatentModel, generator: torch.Genera
 
 
 def _conditional(
-    latent: LatentModel, encoded: Encoded, seen: Tensor, class_name: str, temperature: float,
+    latent: LatentModel, posterior: Posterior, seen: Tensor, class_name: str, temperature: float,
     generator: torch.Generator,
 ) -> Tensor:  # fmt: skip
     """A code of a whole shape of the class, given the encoder's code where it was seen: Gaussian conditioning.
@@ -92,11 +72,11 @@ def _conditional(
         centre, factor = torch.zeros_like(latent.scales), torch.eye(latent.size, device=latent.device)
     else:
         centre, factor = latent.centres[label], latent.factors[label]
-    weight = (seen.expand_as(encoded.mean) / (encoded.log_variance.exp() + 0.3)).reshape(-1)
+    weight = (seen.expand_as(posterior.mean) / (posterior.log_variance.exp() + 0.3)).reshape(-1)
     # Neighbouring numbers err together: hundreds of them do not say hundreds of times as much.
     weight = weight * min(1.0, 2.0 * latent.size / max(1.0, float((weight > 0).sum())))
     maps = (latent.basis * latent.scales[:, None]).T @ factor  # (D, K), of white coefficients
-    wanted = encoded.mean.reshape(-1) - latent.mean - (latent.basis * latent.scales[:, None]).T @ centre
+    wanted = posterior.mean.reshape(-1) - latent.mean - (latent.basis * latent.scales[:, None]).T @ centre
     precision = torch.eye(latent.size, device=latent.device) + maps.T @ (maps * weight[:, None])
     lower = torch.linalg.cholesky(precision)
     white = torch.cholesky_solve((maps.T @ (weight * wanted))[:, None], lower)[:, 0]

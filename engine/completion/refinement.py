@@ -9,13 +9,19 @@ out: what a cell's points disagree about is noise.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..fields import fused
 from ..fields.observations.evidence import interpolate
 from ..frames import BOUND
+from ..surfaces.marching import Field
+from .evidence import Constraints
+from .symmetry import AGREES, LookedThrough, symmetries
 
 
 @dataclass
@@ -96,3 +102,86 @@ def fit_residual(
                 lattices.append(lattice)
             left = left - Residual([lattice])(points)
     return Residual(lattices)
+
+
+def _images(field: Field, given: Constraints) -> tuple[str, list[tuple[Tensor, Tensor | None]]]:
+    """Which symmetry there is, and where it puts the observed points and their normals, each (M, 3): about an axis of
+    revolution, or those images in planes that agree with the completed shape and do not lie in space that was looked
+    through."""
+    device = given.points.device
+
+    def distance(points: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        at = torch.as_tensor(points, dtype=torch.float32, device=device)
+        return field(at).cpu().double().numpy()
+
+    points = given.points.cpu().double().numpy()
+    looked_through = None
+    if given.viewpoint is not None:
+        looked_through = LookedThrough(points, given.viewpoint.cpu().double().numpy())
+    if given.images is not None:  # beside the axis, which has them all, no further symmetry is looked for
+        name, found, maps = "axis", [given.images], symmetries(points, distance, None)
+    else:
+        found, maps = [], symmetries(points, distance, looked_through)
+        name = {1: "mirror plane", 2: "two mirror planes", 3: "two mirror planes"}.get(len(maps), "quarter turns")
+    for to_itself in maps:
+        images = to_itself.apply(points)
+        keep = np.abs(distance(images)) < AGREES
+        if looked_through is not None:
+            keep[keep] = ~looked_through(images[keep])
+        kept = torch.as_tensor(np.flatnonzero(keep), device=device)
+        facing = None
+        if given.normals is not None:
+            turn = torch.as_tensor(to_itself.rotation.T, dtype=given.normals.dtype, device=device)
+            facing = given.normals[kept] @ turn
+        found.append((torch.as_tensor(images, dtype=torch.float32, device=device)[kept], facing))
+    return name, found
+
+
+@dataclass
+class Correction:
+    """symmetry: whose images had a say.  evaluations: field queries spent."""
+
+    residual: Residual
+    symmetry: str
+    evaluations: int
+
+
+def correction(
+    field: Field, given: Constraints, noise: float, symmetry: bool = True, metric: bool = True
+) -> Correction:
+    """What puts the surface of a field through what was observed.
+
+    field: (N, 3) -> (N,), no gradients kept.  given: in the field's frame.  noise: of its points, canonical units.
+    metric: whether the field is a signed distance; of another only its zero is moved.
+    """
+    points = given.points
+    # Within noise nobody knows which side a step leads to.
+    normals = given.normals if noise < 0.004 and metric else None
+    step = 0.006
+    targets = [points]
+    wanted = [torch.zeros(len(points), device=points.device)]
+    weights = [torch.ones(len(points), device=points.device)]
+    sides: list[tuple[Tensor, Tensor, float]] = []
+    name, images = _images(field, given) if symmetry else ("", [])
+    for image, facing in images:
+        targets.append(image)
+        wanted.append(torch.zeros(len(image), device=points.device))
+        weights.append(torch.full((len(image),), 0.3, device=points.device))
+        if normals is not None and facing is not None:
+            sides.append((image, facing, 0.15))
+    if normals is not None:
+        sides.append((points, normals, 0.5))
+    for of, outward, share in sides:
+        # Either side of the surface too, so that a part the field has missed gets a body.
+        for sign in (1.0, -1.0):
+            targets.append(of + sign * step * outward)
+            wanted.append(torch.full((len(of),), sign * step, device=points.device))
+            weights.append(torch.full((len(of),), share, device=points.device))
+    at, want, weight = torch.cat(targets), torch.cat(wanted), torch.cat(weights)
+    inside = (at.abs() < BOUND).all(1)
+    at, want, weight = at[inside], want[inside], weight[inside]
+    errors = want - field(at)
+    # What lies far from the surface is an outlier or a part the prior does not know; trust it less and less.
+    weight = weight * (1 / (1 + (errors / 0.05) ** 2))
+    resolutions = (32, 64, 128) if noise < 0.003 else (32, 64)
+    return Correction(fit_residual(at, errors, weight, resolutions), name, len(at))

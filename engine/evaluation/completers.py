@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..fields.shapes import Implicit
+from ..generation.codes import implicit
 from ..geometry.clouds import PointCloud
 from ..jobs.base import JobArrays, JobCallbacks
 from ..jobs.complete.request import CompleteRequest, Front
 from ..jobs.complete.run import run_complete
 from ..jobs.request import Align
 from ..priors.file import load_prior
-from ..surfaces.marching import extract_sparse
+from ..surfaces.of import of, signed_distance
 from .completion import Answer, Completer
 
 AS_CLICKED: dict[str, Any] = {
@@ -76,17 +78,16 @@ def mean_shape(prior: str, resolution: int, device: str) -> tuple[str, Completer
     """(fingerprint, completer): the shape of the code 0 without any evidence, whatever the scan."""
     loaded = load_prior(prior, device)
 
-    def field(points: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
-            return loaded.field.query(features, points[None])[0]
-
     code = torch.zeros(1, *loaded.field.code_shape, device=loaded.device)
     with torch.no_grad():
-        features = loaded.field.decode(code)
-    # Without evidence there may be no zero at all; the mean shape is then where the field is lowest.
-    probe = torch.as_tensor(
-        np.random.default_rng(0).uniform(-0.5, 0.5, (20_000, 3)), dtype=torch.float32, device=loaded.device
-    )
-    level = max(0.0, float(field(probe).quantile(0.02)))
-    mesh = extract_sparse(lambda points: field(points) - level, resolution, device=loaded.device, lipschitz=1.5).mesh
+        shape = loaded.field.decode(code)
+    if isinstance(shape, Implicit):
+        # Without evidence there may be no zero at all; the mean shape is then where the field is lowest.
+        field = signed_distance(shape)
+        probe = torch.as_tensor(
+            np.random.default_rng(0).uniform(-0.5, 0.5, (20_000, 3)), dtype=torch.float32, device=loaded.device
+        )
+        level = max(0.0, float(field(probe).quantile(0.02)))
+        shape = implicit(lambda points: field(points) - level, code[0], shape.lipschitz)
+    mesh = of(shape, resolution, device=loaded.device).mesh
     return f"{loaded.sha256[:16]}-{resolution}", lambda cloud: mesh

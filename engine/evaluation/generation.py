@@ -36,7 +36,8 @@ from ..geometry.clouds import FloatArray
 from ..geometry.meshes import Mesh
 from ..geometry.sampling import sample_surface
 from ..priors.file import Prior
-from ..surfaces.marching import clean_mesh, extract_sparse
+from ..surfaces.marching import clean_mesh
+from ..surfaces.of import of
 from ..training.library import OTHER, Library, canonicalise
 from ..training.scans import true_surface
 from .pictures import COMPLETED, Picture, camera_for, contact_sheet, draw_cloud, draw_mesh, save_picture
@@ -141,7 +142,7 @@ def latent_family(
                 largest_piece=holds if selected else None, earlier=known,
             ).shapes  # fmt: skip
         shape = decode(prior, latent.expand(drawn[class_name][number].coefficients[None])[0])
-        mesh = extract_sparse(shape.signed_distance, resolution, device=prior.device, lipschitz=1.5).mesh
+        mesh = of(shape.whole, resolution, device=prior.device).mesh
         return clean_mesh(mesh, CRUMBS)
 
     marks = [prior.sha256, distribution, temperature, seed, resolution, selected]

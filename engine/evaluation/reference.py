@@ -113,7 +113,7 @@ def fit_code(
                 asked = np.concatenate([asked, free[(np.abs(free) < BOUND).all(1)]])
             with torch.enable_grad():
                 with _precision(device, settings.precision):
-                    values = network.query(network.decode(code), tensor(asked)[None])[0]
+                    values = network.decode(code).values(tensor(asked)[None])[0]
                 loss = losses.clamped_l1(values[: 2 * pairs], distances)
                 if len(asked) > 2 * pairs:
                     loss = loss + losses.seen_empty(values[2 * pairs :])
@@ -136,7 +136,7 @@ def query_nodes(prior: Prior, code: torch.Tensor, count: int, precision: str = "
     began = time.perf_counter()
     with torch.no_grad(), parametrize.cached(), _precision(prior.device, precision):
         for part in torch.split(points, 65_536 if prior.device.type == "cpu" else 262_144):
-            prior.field.query(prior.field.decode(code), part[None])
+            prior.field.decode(code).values(part[None])
     if prior.device.type == "cuda":
         torch.cuda.synchronize(prior.device)
     return time.perf_counter() - began
@@ -155,7 +155,7 @@ def complete_by_reference(
 
     def signed_distance(points: torch.Tensor) -> torch.Tensor:
         with torch.no_grad(), parametrize.cached(), _precision(prior.device, settings.precision):
-            return prior.field.query(prior.field.decode(code), points[None])[0]
+            return prior.field.decode(code).values(points[None])[0]
 
     extraction = extract_dense(signed_distance, settings.resolution, device=prior.device, should_stop=should_stop)
     return ReferenceRun(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse
@@ -17,8 +18,8 @@ from torch import Tensor
 
 from ..completion.alignment import network_pose
 from ..errors import InputError, JobFailed
-from ..fields.families.grid import GridField
-from ..fields.observations import evidence as ev
+from ..fields.base import Clouds, require
+from ..fields.shapes import Implicit, Shape
 from ..frames import up_rotation
 from ..geometry.clouds import FloatArray, PointCloud
 from ..geometry.meshes import IntArray, Mesh
@@ -27,12 +28,11 @@ from ..geometry.transforms import Similarity, yaw_rotation
 from ..priors.file import Prior, load_prior
 from ..priors.latent import LatentModel
 from ..priors.registry import list_priors
-from ..surfaces.marching import extract_sparse
+from ..surfaces.marching import Field
+from ..surfaces.of import of, signed_distance
 
 WHOLE_POINTS = 4096
 """Surface points that a whole shape is encoded from."""
-LIPSCHITZ = 1.5
-"""Bound on the gradient of a decoded shape's signed distance near its surface, for the extraction."""
 CRUMBS = 0.03
 """Share of the surface below which a loose piece is left out: what was drawn from noise may leave some about."""
 
@@ -88,27 +88,37 @@ def code_tensor(prior: Prior, code: FloatArray) -> Tensor:
     return torch.as_tensor(code, dtype=torch.float32, device=prior.device)
 
 
-THICKEN = 0.004
-"""Added to every side of a shape decoded from its code alone, canonical units. What is a hundredth of the size thick
-(the least that training knows) is regressed a little too thin and would tear; seen from evidence it does not."""
-
-
 @dataclass
 class DecodedShape:
-    """A code and the feature grid decoded from it."""
+    """A code (*code_shape) and what it was decoded to, a batch of one."""
 
     prior: Prior
     code: Tensor
-    features: Tensor
+    shape: Shape
 
     def signed_distance(self, points: Tensor) -> Tensor:
-        """(N, 3) canonical -> (N,) signed distance, negative inside. No gradients are kept."""
-        with torch.no_grad():
-            return self.prior.field.query(self.features, points[None])[0] - THICKEN
+        """(N, 3) canonical -> (N,) signed distance, negative inside, of a shape of any kind. No gradients are kept."""
+        return self._field(points) - self.prior.field.thicken
+
+    @cached_property
+    def _field(self) -> Field:
+        return signed_distance(self.shape)
+
+    @property
+    def whole(self) -> Shape:
+        """The shape, thickened as its family says."""
+        if not isinstance(self.shape, Implicit) or not self.prior.field.thicken:
+            return self.shape
+        return implicit(self.signed_distance, self.code, self.shape.lipschitz)
+
+
+def implicit(field: Field, code: Tensor, lipschitz: float = 1.5) -> Implicit:
+    """A field (N, 3) -> (N,) on its own as a shape; code: of what it was made from, for the device."""
+    return Implicit(lambda _, points: field(points[0])[None], code[None], lipschitz=lipschitz)
 
 
 def decode(prior: Prior, code: Tensor) -> DecodedShape:
-    """code: (C, R, R, R)."""
+    """code: (*code_shape)."""
     with torch.no_grad():
         return DecodedShape(prior, code, prior.field.decode(code[None]))
 
@@ -120,7 +130,7 @@ def largest_piece(shape: DecodedShape) -> float:
     """Share of the shape's surface that is in its largest piece, 0 (nothing there) to 1 (it holds together), at a
     resolution of its own, so that it does not depend on that of a request. The walls of hollows are no pieces."""
     try:
-        mesh = extract_sparse(shape.signed_distance, _PIECES_AT, device=shape.code.device, lipschitz=LIPSCHITZ).mesh
+        mesh = of(shape.whole, _PIECES_AT, device=shape.code.device).mesh
     except JobFailed:
         return 0.0
     faces, count = mesh.faces, len(mesh.vertices)
@@ -138,17 +148,10 @@ def encode_points(prior: Prior, points: FloatArray) -> Tensor:
 
     Raises InputError 'prior_cannot_encode' for architectures without an encoder.
     """
-    if not isinstance(prior.field, GridField):
-        raise InputError(
-            "prior_cannot_encode",
-            f"The prior {prior.name} cannot give a mesh a code.",
-            f"Its architecture {prior.field.name} has no encoder.",
-            "Choose another prior.",
-        )
+    require(prior.field, "encode", prior.name)
     at = torch.as_tensor(points, dtype=torch.float32, device=prior.device)
-    grid = ev.whole_evidence(at[None], prior.field.resolution)
     with torch.no_grad():
-        return prior.field.encode(grid.contiguous(memory_format=torch.channels_last_3d)).mean[0]
+        return prior.field.encode(prior.field.observe(Clouds.of_wholes(at[None]))).mean[0]
 
 
 def surface_points(mesh: Mesh, rng: np.random.Generator, count: int = WHOLE_POINTS) -> FloatArray:

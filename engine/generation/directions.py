@@ -25,6 +25,7 @@ from ..folders import user_cache_folder
 from ..frames import BOUND
 from ..priors.file import Prior
 from ..priors.latent import LatentModel, denoise
+from ..surfaces.of import signed_distance
 from .codes import latent_of
 from .paths import TIDY_LEVEL, TIDY_STEPS
 from .sampling import generator_for
@@ -166,7 +167,7 @@ def _cache_file(digest: str, class_name: str) -> Path:
 @lru_cache(maxsize=4)
 def _grid_points(device: str) -> Tensor:
     axis = (torch.arange(_GRID, device=device) + 0.5) / _GRID * 2 * BOUND - BOUND
-    return torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(1, -1, 3)
+    return torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
 
 
 def find_directions(prior: Prior, class_name: str) -> list[Direction]:
@@ -183,8 +184,7 @@ def find_directions(prior: Prior, class_name: str) -> list[Direction]:
     rows = []
     with torch.no_grad():
         for one in members:
-            features = prior.field.decode(latent.expand(one[None]))
-            distance = prior.field.query(features, _grid_points(str(prior.device)))[0]
+            distance = signed_distance(prior.field.decode(latent.expand(one[None])))(_grid_points(str(prior.device)))
             rows.append(list(measures_of(distance.view(_GRID, _GRID, _GRID).cpu().numpy()).values()))
     table = np.asarray(rows)
     names = list(MEASURES)

@@ -10,10 +10,12 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from ..completion.complete import CompletionSettings, _Evidence, optimise_code
+from ..completion.complete import optimise_code
+from ..completion.evidence import Constraints
 from ..completion.refinement import fit_residual
+from ..completion.settings import CompletionSettings
 from ..errors import Cancelled
-from ..fields.families.grid import Encoded
+from ..fields.base import Posterior
 from ..fields.observations import evidence as ev
 from ..frames import BOUND
 from ..geometry.clouds import FloatArray, PointCloud
@@ -86,9 +88,9 @@ def keep(
     Returns the shape of the new code and the field with the part in it.  Raises Cancelled.
     """
     prior = variant.prior
-    encoded = Encoded(variant.code[None], torch.full_like(variant.code[None], -3.0), None, None)
+    posterior = Posterior(variant.code[None], torch.full_like(variant.code[None], -3.0))
     nothing = part.points.new_zeros(0, 3)
-    evidence = _Evidence(part.points, part.normals, nothing, nothing)
+    given = Constraints(part.points, part.normals, nothing)
     settings = CompletionSettings(
         optimiser="adam", steps=steps, learning_rate=0.03, latent=0.02, normal=0.02, seed=seed
     )
@@ -98,7 +100,7 @@ def keep(
             raise Cancelled
 
     (best,) = optimise_code(
-        prior, encoded, evidence, encoded.mean, settings, np.random.default_rng([seed, 17]), on_step
+        prior.field, posterior, given, posterior.mean, settings, np.random.default_rng([seed, 17]), on_step
     )
     shape = decode(prior, best.code)
     return shape, blended_field(shape.signed_distance, part.field, part.weight)

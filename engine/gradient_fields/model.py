@@ -4,9 +4,10 @@ g(x, sigma, z) approximates sigma * grad log Q(x; sigma), Q the density of the s
 (Cai 2020, eq. 1-5; the factor sigma keeps the target's size the same at all levels). New codes z come from a GAN
 (Achlioptas 2018, as the paper does) or from the latent distribution of the prior.
 
-Other than the paper's, z is the spatial code of a prior (architecture `grid`), whose encoder and decoder are taken as
-they are: the family learns only to read gradients of a blurred density where the prior reads signed distances. So an
-hour of one processor core is enough, any shape with a code can be made a cloud, and a gradient field's file is small.
+Other than the paper's, z is the spatial code of a prior (of a family that can 'features'), whose encoder and decoder
+are taken as they are: the gradient field learns only to read gradients of a blurred density where the prior reads
+signed distances. So an hour of one processor core is enough, any shape with a code can be made a cloud, and a gradient
+field's file is small.
 Canonical frame (longest side 1) throughout; the paper's noise levels belong to shapes of unit deviation, these are
 scaled down accordingly.
 """
@@ -28,8 +29,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import InputError
-from ..fields.families.grid import Encoded, GridField
-from ..fields.observations.evidence import whole_evidence
+from ..fields.base import Clouds, Evidence, Posterior, require
+from ..fields.registry import family
 from ..frames import BOUND
 from ..priors.file import Prior, load_prior
 from ..priors.registry import list_priors
@@ -225,7 +226,7 @@ class GradientField:
         """(B, N, 3) points of whole surfaces -> features of their codes and of the points themselves, whose detail a
         code does not hold."""
         seen = encode_clouds(self.prior, points)
-        return decode_codes(self.prior, seen.mean, seen)
+        return decode_codes(self.prior, seen.mean, seen.evidence)
 
     def step_to_surface(self, points: Tensor, sigma: float, features: Features) -> Tensor:
         """(B, N, 3) the way to the surface, as the field at noise level sigma sees it: sigma^2 grad log Q, the mean of
@@ -235,42 +236,30 @@ class GradientField:
         return way
 
 
-def grid_of(prior: Prior) -> GridField:
-    """The prior's field. InputError for an architecture whose codes have no place in space."""
-    if not isinstance(prior.field, GridField):
-        raise InputError(
-            "gradient_field_architecture",
-            f"A gradient field cannot be learnt on the prior {prior.name}.",
-            f"It reads codes of the architecture grid; this prior's is {prior.field.name}.",
-            "Choose a prior of the architecture grid.",
-        )
-    return prior.field
+@torch.no_grad()
+def encode_clouds(prior: Prior, points: Tensor) -> Posterior:
+    """(B, N, 3) points of whole surfaces -> codes (their `mean`), and what the points themselves tell of detail.
+
+    Raises InputError for a prior whose decoder has no features with a place in space."""
+    require(prior.field, "features", prior.name)
+    return prior.field.encode(prior.field.observe(Clouds.of_wholes(points)))
 
 
 @torch.no_grad()
-def encode_clouds(prior: Prior, points: Tensor) -> Encoded:
-    """(B, N, 3) points of whole surfaces -> codes (their `mean`), and what the points themselves tell of detail."""
-    field = grid_of(prior)
-    grid = whole_evidence(points, field.resolution).contiguous(memory_format=torch.channels_last_3d)
-    return field.encode(grid)
+def decode_codes(prior: Prior, codes: Tensor, seen: Evidence | None = None) -> Features:
+    """Codes (B, C, R/4, R/4, R/4) -> features for the score, once a shape. seen: of points that are there besides.
 
-
-@torch.no_grad()
-def decode_codes(prior: Prior, codes: Tensor, seen: Encoded | None = None) -> Features:
-    """Codes (B, C, R/4, R/4, R/4) -> features for the score, once a shape. seen: of points that are there besides."""
-    field = grid_of(prior)
-    coarse = field.context(codes)
-    even = coarse * torch.rsqrt(coarse.square().mean((1, 2, 3, 4), keepdim=True) + 1e-6)  # as the decoder takes it
-    fine = field.unfold(coarse) if seen is None else field.unfold(coarse, seen.skip16, seen.skip32)
-    fine, even = (part.float().permute(0, 2, 3, 4, 1).contiguous() for part in (fine, even))
-    weights = tuple(t for layer in (field.m1, field.m2, field.m3) for t in (layer.weight, layer.bias))
-    return Features(fine, even, (*weights, torch.tensor(field.unit)))
+    Raises InputError as `encode_clouds`."""
+    require(prior.field, "features", prior.name)
+    found = prior.field.spatial_features(codes, seen)
+    fine, coarse = (part.float().permute(0, 2, 3, 4, 1).contiguous() for part in (found.fine, found.coarse))
+    return Features(fine, coarse, (*found.reader, torch.tensor(found.unit)))
 
 
 def code_mark(prior: Prior) -> str:
     """Of the weights that make and read the prior's codes: the same as long as a code means the same."""
     digest = hashlib.sha256()
-    for name, value in sorted(grid_of(prior).state_dict().items()):
+    for name, value in sorted(prior.field.state_dict().items()):
         digest.update(name.encode() + value.half().cpu().numpy().tobytes())
     return digest.hexdigest()
 
@@ -329,9 +318,16 @@ def load_gradient_field(path: Path, device: torch.device) -> GradientField:
     return GradientField(prior, score, card, generator)
 
 
+def _has_features(architecture: str) -> bool:
+    try:
+        return "features" in family(architecture).can
+    except InputError:
+        return False  # of a family that this engine does not know
+
+
 def _prior_of(file: str, name: str, mark: str, device: torch.device) -> Prior:
     """The prior whose codes the field reads: under its own name, or under any other."""
-    found = [info for info in list_priors() if info.architecture == GridField.name]
+    found = [info for info in list_priors() if _has_features(info.architecture)]
     for info in sorted(found, key=lambda info: info.name != name):
         prior = load_prior(str(info.path), str(device))
         if code_mark(prior) == mark:

@@ -26,7 +26,6 @@ from .model import (
     ScoreNet,
     decode_codes,
     encode_clouds,
-    grid_of,
     noise_levels,
 )
 from .sampling import ENCODED
@@ -93,8 +92,8 @@ def train_gradient_field(
     on_progress(stage, fraction, loss, seconds left).  Raises Cancelled, after saving.
     """
     torch.manual_seed(seed)
-    coarse, fine = grid_of(prior).feature_widths
-    score = ScoreNet(fine, coarse, grid_of(prior).resolution, hidden, blocks).to(device)
+    like = decode_codes(prior, torch.zeros(1, *prior.field.code_shape, device=device))
+    score = ScoreNet(like.fine.shape[-1], like.coarse.shape[-1], like.fine.shape[1], hidden, blocks).to(device)
     levels = noise_levels().to(device)
     average = {k: v.detach().clone() for k, v in score.state_dict().items()}
     optimiser = torch.optim.Adam(score.parameters(), lr=learning_rate, betas=(0.9, 0.99))
@@ -116,7 +115,7 @@ def train_gradient_field(
             with half:
                 seen = encode_clouds(prior, torch.as_tensor(np.stack(given), device=device))
                 # Half of the time from the code alone, as new shapes are made; else as clouds are densified.
-                features = decode_codes(prior, seen.mean, seen if rng.random() < 0.5 else None)
+                features = decode_codes(prior, seen.mean, seen.evidence if rng.random() < 0.5 else None)
             if step == 0:
                 score.centre.copy_(features.fine.mean((0, 1, 2, 3)))
                 score.spread.copy_(features.fine.std((0, 1, 2, 3)).clamp(min=1e-4))

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ..device import describe_device, resolve_device
 from ..errors import Cancelled, JobFailed
+from ..fields.shapes import Parts, Patches, Shape
 from ..finish import soundness
-from ..generation.codes import CRUMBS, LIPSCHITZ, decode, largest_piece, latent_of, prior_of
+from ..generation.codes import CRUMBS, decode, largest_piece, latent_of, prior_of
 from ..geometry.meshes import Mesh
 from ..geometry.transforms import Similarity
 from ..jobs.base import (
@@ -27,7 +28,8 @@ from ..jobs.base import (
     mesh_to_scene,
     versions,
 )
-from ..surfaces.marching import clean_mesh, extract_sparse, is_watertight
+from ..surfaces.marching import clean_mesh, is_watertight
+from ..surfaces.of import of
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +66,7 @@ class Delivery:
 
     def deliver(
         self,
-        field: Callable[[Tensor], Tensor],
+        shape: Shape,
         code: Tensor,
         to_scene: Similarity,
         number: int,
@@ -74,22 +76,21 @@ class Delivery:
     ) -> None:
         """Extract one shape and hand it out. A shape without a surface is left out, and the report says so.
 
-        field: (N, 3) canonical -> (N,) signed distance.  code: (C, R, R, R), what it was decoded from.  row: of the
+        shape: a batch of one, canonical.  code: (*code_shape), what it was decoded from.  row: of the
         report.  place: it is the a-th of b.  measure: more for the row, of the mesh in the scene.
         """
-        extracted = self.extract(field, number, place)
+        extracted = self.extract(shape, number, place)
         if extracted is not None:
             self.hand_out(extracted, code, to_scene, number, row, measure)
 
-    def extract(self, field: Callable[[Tensor], Tensor], number: int, place: tuple[int, int]) -> Mesh | None:
-        """The field's surface in the canonical frame; None, and a note for the report, where it has none."""
+    def extract(self, shape: Shape, number: int, place: tuple[int, int]) -> Mesh | None:
+        """The shape's surface in the canonical frame; None, and a note for the report, where it has none."""
         done, total = place
         self.progress("Making shapes", 0.1 + 0.9 * done / total, f"Shape {done + 1} of {total}")
         try:
-            extraction = extract_sparse(
-                field, self.resolution, device=self.device, should_stop=self.callbacks.should_stop,
-                lipschitz=LIPSCHITZ, with_normals=True,
-            )  # fmt: skip
+            extraction = of(
+                shape, self.resolution, device=self.device, should_stop=self.callbacks.should_stop, with_normals=True
+            )
         except JobFailed as error:
             if error.code != "empty_surface":
                 raise
@@ -97,6 +98,8 @@ class Delivery:
             self._empty.append(number)
             return None
         self._evaluations += extraction.evaluations
+        if isinstance(shape, Patches | Parts):
+            return extraction.mesh  # of pieces by nature
         return clean_mesh(extraction.mesh, CRUMBS)
 
     def hand_out(

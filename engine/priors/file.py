@@ -15,11 +15,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import InputError
-from ..fields import fused
-from ..fields.families.deepsdf import DeepSDF
-from ..fields.families.grid import GridField, channels_last
+from ..fields.base import Family, create
 from ..fields.loading import shells
 from ..fields.pose import PoseNet
+from ..fields.registry import family
 from .latent import LatentModel, latent_from
 from .registry import find, read_card, sha256
 
@@ -33,7 +32,7 @@ class Prior:
     pose: proposes pose and class of a partial cloud; None in a prior that was trained without.  latent: where the codes
     of whole shapes lie; None in a prior that cannot generate."""
 
-    field: Field
+    field: Family
     card: dict[str, Any]
     pose: PoseNet | None = None
     sha256: str = ""
@@ -52,13 +51,8 @@ class Prior:
         return next(self.field.parameters()).device
 
 
-Field = GridField | DeepSDF
-
-ARCHITECTURES: dict[str, type[GridField] | type[DeepSDF]] = {GridField.name: GridField, DeepSDF.name: DeepSDF}
-
-
 def save_prior(
-    path: Path, field: Field, card: dict[str, Any], pose: PoseNet | None = None, latent: LatentModel | None = None
+    path: Path, field: Family, card: dict[str, Any], pose: PoseNet | None = None, latent: LatentModel | None = None
 ) -> str:
     """Write the prior atomically, weights in half precision; returns its sha256."""
     card = {"format": FORMAT, "architecture": field.name, "arguments": field.arguments, **card}
@@ -96,18 +90,20 @@ def forget_priors() -> None:
 @lru_cache(maxsize=2)
 def _load(path: Path, changed: int, size: int, device: str) -> Prior:
     card = read_card(path)
-    if card["architecture"] not in ARCHITECTURES:
+    try:
+        kind = family(card["architecture"])
+    except InputError as unknown:
         raise InputError(
             "prior_architecture",
             f"The prior {path.stem} cannot be used.",
-            f"Its architecture {card['architecture']} is not one this engine knows.",
+            f"Its architecture {card['architecture']} is not one this engine knows: {unknown.why}",
             "Update the engine, or choose another prior.",
-        )
+        ) from None
     with safe_open(path, "pt") as file:
         tensors = {k: file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118 (not a dictionary)
     try:
         with shells():  # the weights are the file's
-            field = ARCHITECTURES[card["architecture"]](**card["arguments"])
+            field = create(kind, card["arguments"])
             pose = PoseNet(**card["pose"]) if "pose" in card else None
         latent = None
         if isinstance(card.get("latent"), dict):  # of version 0.1.0 a sentence
@@ -122,11 +118,8 @@ def _load(path: Path, changed: int, size: int, device: str) -> Prior:
             f"Its weights do not fit its architecture: {' '.join(str(error).split())[:300]}.",
             "Copy or export the file again, or train the prior anew.",
         ) from None
-    field = field.eval().requires_grad_(False).to(device)
-    if isinstance(field, GridField):
-        field = channels_last(field)
-        if field.m1.weight.device.type == "cpu":
-            fused.warm()  # here, so that compiling is part of loading and not of the first preview
+    field = field.eval().requires_grad_(False).to(device).laid_out()
+    field.warm()  # here, so that compiling is part of loading and not of the first preview
     if pose is not None:
         pose = pose.eval().requires_grad_(False).to(device)
     if latent is not None:

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import Cancelled
-from ..fields.families.grid import GridField
-from ..fields.observations.evidence import whole_evidence
+from ..fields.base import Clouds, Family
 from ..priors.latent import _SIGMA_MAX, _SIGMA_MIN, Denoiser, LatentModel, ode_log_density
 from .batches import Warp
 from .supervision import UNITS
@@ -27,7 +26,7 @@ VARIANTS = 2
 
 
 def encode_shapes(
-    field: GridField,
+    field: Family,
     records: NDArray[np.void],
     indices: NDArray[Any],
     *,
@@ -52,8 +51,8 @@ def encode_shapes(
                     surface = Warp(rng, surface, pose_noise=False).points(surface)
                 points.append(surface)
             with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
-                grid = whole_evidence(torch.as_tensor(np.stack(points), device=device), field.resolution)
-                mean = field.encode(grid.contiguous(memory_format=torch.channels_last_3d)).mean
+                clouds = Clouds.of_wholes(torch.as_tensor(np.stack(points), device=device))
+                mean = field.encode(field.observe(clouds)).mean
             codes[variant, begin : begin + batch] = mean.float().reshape(len(points), -1)
             on_progress((variant + (begin + batch) / len(indices)) / variants)
     return codes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import logging
@@ -21,34 +20,28 @@ import torch
 from numpy.typing import NDArray
 
 from .. import __version__
-from ..completion.complete import CompletionSettings, complete_canonical
+from ..completion.complete import complete_canonical
+from ..completion.settings import CompletionSettings
 from ..errors import Cancelled, EngineError, InputError
-from ..fields.families.grid import GridField
+from ..fields.base import Clouds, Family, create
 from ..fields.loading import shells
-from ..fields.observations.evidence import whole_evidence
+from ..fields.registry import family
 from ..geometry.clouds import PointCloud
 from ..geometry.meshes import Mesh
 from ..geometry.metrics import f_score
 from ..geometry.sampling import sample_surface
-from ..priors.file import ARCHITECTURES, Field, Prior, load_prior, save_prior
+from ..priors.file import Prior, load_prior, save_prior
 from ..priors.latent import LatentModel
-from ..surfaces.marching import extract_sparse
+from ..surfaces.of import of
 from .batches import FULL, make_batch, make_example
+from .curves import last_validation, plot_curves
 from .latent import VARIANTS, encode_shapes, fit_latent, held_out_likelihood
 from .library import BESIDE, OTHER, Library, load_library
 from .pose import train_pose
+from .run import Run, diverged, join_processes, run_exists, wait_for_all
+from .settings import PRESETS, TrainingSettings
 from .supervision import QUERIES, UNITS, VIEWS, build_supervision
-from .train import (
-    PRESETS,
-    Run,
-    TrainingProgress,
-    TrainingSettings,
-    diverged,
-    join_processes,
-    run_exists,
-    train,
-    wait_for_all,
-)
+from .train import TrainingProgress, train
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +112,7 @@ def validation_completion(
     steps: int = 0,
     on_preview: Callable[[Mesh, int], None] = lambda mesh, resolution: None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> Callable[[Field, int], dict[str, float]]:
+) -> Callable[[Family, int], dict[str, float]]:
     """A quick look at what training is for: mean F-score at 2 % of completing held-out shapes from one clean view.
 
     At 2 %, not 1 %: the 6,000 surface points of a record lie about 1.5 % apart, so a perfect answer would fail at 1 %.
@@ -128,7 +121,7 @@ def validation_completion(
     should_stop().
     """
 
-    def measure(field: Field, step: int) -> dict[str, float]:
+    def measure(field: Family, step: int) -> dict[str, float]:
         prior = Prior(field, {"name": "validation", "classes": []})
         scores, inputs, alone = [], [], []
         for place, k in enumerate(validation[:count]):
@@ -140,12 +133,12 @@ def validation_completion(
             seen = points[weights > 0]
             truth = record["surface"].astype(np.float32) / UNITS
             inputs.append(f_score(seen, truth, 0.02))
-            if isinstance(field, GridField):
+            if "encode" in field.can:
                 alone.append(_code_alone(field, truth, resolution, rng))
             cloud = PointCloud(seen, None, origins[0])
             try:
                 whole = complete_canonical(prior, cloud, CompletionSettings(steps=steps, refine=False))
-                mesh = extract_sparse(whole.signed_distance, resolution, device=prior.device).mesh
+                mesh = of(whole.whole, resolution, device=prior.device).mesh
             except EngineError:
                 scores.append(0.0)
                 continue
@@ -158,13 +151,13 @@ def validation_completion(
     return measure
 
 
-def _code_alone(field: GridField, truth: NDArray[np.float32], resolution: int, rng: np.random.Generator) -> float:
+def _code_alone(field: Family, truth: NDArray[np.float32], resolution: int, rng: np.random.Generator) -> float:
     """F-score at 2 % of a shape that was encoded whole and decoded from the code alone: how well codes hold shapes."""
     points = torch.as_tensor(truth[:FULL], device=next(field.parameters()).device)
     with torch.no_grad():
-        features = field.decode(field.encode(whole_evidence(points[None], field.resolution)).mean)
+        shape = field.decode(field.encode(field.observe(Clouds.of_wholes(points[None]))).mean)
         try:
-            mesh = extract_sparse(lambda x: field.query(features, x[None])[0], resolution, device=points.device).mesh
+            mesh = of(shape, resolution, device=points.device).mesh
         except EngineError:
             return 0.0
     return f_score(sample_surface(mesh, 12_000, rng)[0], truth, 0.02)
@@ -197,7 +190,7 @@ def card(library: Library, selection: Selection, run: Run, name: str, pose_steps
         "classes": selection.classes,
         "class_counts": dict(sorted(counts.items())),
         "frame": "z up, front -y, bounding box centred at 0, longest side 1; field on [-0.55, 0.55]^3",
-        "code": "spatial Gaussian, mean and variance from the encoder",
+        "code": run.field.code_about,
         "data": data_credits(library, selection.indices),
         "licence": LICENCE,
         "training": {
@@ -258,19 +251,21 @@ def _check(name: str, settings: TrainingSettings) -> None:
             "It becomes a file name: letters, digits, spaces, '_', '-' and '.', a letter or digit first.",
             "Choose another name.",
         )
-    architecture = ARCHITECTURES.get(settings.architecture)
     try:
-        if architecture is None:
-            raise ValueError(f"there is no architecture {settings.architecture}, only {', '.join(ARCHITECTURES)}")
         with shells():
-            architecture(**(settings.arguments or {}))
+            create(family(settings.architecture), settings.arguments)
+    except InputError as unknown:
+        why = unknown.why
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
-        raise InputError(
-            "network_impossible",
-            "The network asked for cannot be made.",
-            f"{settings.architecture} with {settings.arguments or {}}: {' '.join(str(error).split())[:300]}.",
-            "Leave the arguments out, or see the architecture's own in engine/fields.",
-        ) from None
+        why = f"{' '.join(str(error).split())[:300]}."
+    else:
+        return
+    raise InputError(
+        "network_impossible",
+        f"The network asked for, {settings.architecture} with {settings.arguments or {}}, cannot be made.",
+        why,
+        "Leave the arguments out, or see what the architecture takes in engine/fields/families.",
+    )
 
 
 def train_prior(
@@ -369,7 +364,7 @@ def train_prior(
             "held_out": {"shapes": min(len(selection.validation), 12), **measured},
         }
     latent = None
-    if isinstance(field, GridField):
+    if "encode" in field.can:
         latent, about["latent_likelihood"] = learn_latent(
             library, records, selection, field, seed=settings.seed, should_stop=should_stop,
             on_progress=lambda done: on_progress("Learning where the codes lie", done, None, None),
@@ -382,7 +377,7 @@ def learn_latent(
     library: Library,
     records: NDArray[np.void],
     selection: Selection,
-    field: GridField,
+    field: Family,
     *,
     seed: int = 0,
     on_progress: Callable[[float], None] = lambda fraction: None,
@@ -437,37 +432,3 @@ def _steps_in(
     # On an accelerator steps are queued: one_step has waited for its loss, so the clock is right.
     steps = max(50, math.floor(minutes * 60 / ((time.monotonic() - began) / (20 - warm))))
     return trial.agreed(steps)
-
-
-def last_validation(folder: Path) -> dict[str, float]:
-    """What held-out shapes said when they were last completed; empty where none was."""
-    with (folder / "curves.csv").open(newline="", encoding="utf-8") as file:
-        rows = [row["validation"] for row in csv.DictReader(file) if row["validation"]]
-    measured: dict[str, float] = json.loads(rows[-1]) if rows else {}
-    return measured
-
-
-def plot_curves(folder: Path) -> None:
-    """curves.csv -> curves.png."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    with (folder / "curves.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    steps = [int(row["step"]) for row in rows]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
-    for column in ("loss", "sign", "kl"):
-        left.plot(steps, [float(row[column]) for row in rows], label=column)
-    left.set(xlabel="step", yscale="log", title="training")
-    left.legend()
-    measured = [(int(row["step"]), json.loads(row["validation"])) for row in rows if row["validation"]]
-    for key in measured[0][1] if measured else ():
-        right.plot([step for step, _ in measured], [values[key] for _, values in measured], "o-", label=key)
-    right.set(xlabel="step", title="held-out shapes, one view")
-    if measured:
-        right.legend()
-    figure.tight_layout()
-    figure.savefig(folder / "curves.png", dpi=110)
-    plt.close(figure)

@@ -78,7 +78,7 @@ def small_field() -> GridField:
         axes = 0.35 + 0.1 * code[:, None, :3, 0, 0, 0].clamp(-1.5, 1.5)
         scaled = (points / axes).norm(dim=-1)
         distance = (scaled - 1) * scaled / (points / axes**2).norm(dim=-1).clamp(min=1e-3)  # to first order
-        predicted = field.query(field.decode(code.expand(8, *field.code_shape)), points)
+        predicted = field.decode(code.expand(8, *field.code_shape)).values(points)
         loss = (predicted - distance.clamp(-0.15, 0.15)).abs().mean()
         optimiser.zero_grad()
         loss.backward()
@@ -155,7 +155,7 @@ def balls_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         codes = torch.cat([(radius - 0.3) / 0.1, torch.zeros(16, 1)], 1)
         points = torch.rand(16, 128, 3) - 0.5
         wanted = (points.norm(dim=-1) - radius).clamp(-0.1, 0.1)
-        loss = (network.query(network.decode(codes), points) - wanted).abs().mean()
+        loss = (network.decode(codes).values(points) - wanted).abs().mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -7,28 +7,41 @@ answers with the distribution of the training codes.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from .grid import Encoded
+from .. import losses
+from ..base import Clouds, Evidence, Examples, Family, Objective, Posterior, Range, Schedule, Weights
+from ..objectives import CLAMP, gradient_loss
+from ..registry import register
+from ..shapes import Implicit
 
 
-class DeepSDF(nn.Module):
+@register
+class DeepSDF(Family):
     """code: length of z.  hidden: width.  layers: hidden layers.  dropout: while training."""
 
     name = "deepsdf"
-    optimiser_steps, optimiser_rate = 800, 0.005
+    about = "one vector a shape, found by optimisation alone (auto-decoder)"
+    code_about = "a vector; mean and variance of the training codes"
+    can = frozenset()
+    schedule = Schedule(steps=800, rate=0.005, newton=20, pointwise=True)
     code_mean: Tensor
     code_log_variance: Tensor
 
-    def __init__(self, code: int = 256, hidden: int = 512, layers: int = 8, dropout: float = 0.2) -> None:
+    def __init__(
+        self,
+        code: Annotated[int, Range(1, 1024)] = 256,
+        hidden: Annotated[int, Range(8, 2048)] = 512,
+        layers: Annotated[int, Range(2, 32)] = 8,
+        dropout: Annotated[float, Range(0, 0.95)] = 0.2,
+    ) -> None:
         super().__init__()
         self.arguments: dict[str, Any] = {"code": code, "hidden": hidden, "layers": layers, "dropout": dropout}
-        self.resolution = 32
         self.code_shape = (code,)
         self.skip = layers // 2
         given = code + 3
@@ -44,14 +57,20 @@ class DeepSDF(nn.Module):
         self.register_buffer("code_mean", torch.zeros(code))
         self.register_buffer("code_log_variance", torch.full((code,), 2 * -4.6))
 
-    def encode(self, grid: Tensor) -> Encoded:
-        """The same for every evidence grid (B, ...): mean and log variance (B, code) of the training codes."""
-        batch = grid.shape[0]
-        return Encoded(self.code_mean.expand(batch, -1), self.code_log_variance.expand(batch, -1), None, None)
+    def observe(self, clouds: Clouds) -> int:
+        """How many there are: nothing of them reaches the code but through optimisation."""
+        return len(clouds.points)
 
-    def decode(self, code: Tensor, skip16: Tensor | None = None, skip32: Tensor | None = None) -> Tensor:
-        """A code is its own features."""
-        return code
+    def encode(self, observation: int) -> Posterior:
+        """The same for everything seen: mean and log variance (B, code) of the training codes."""
+        return Posterior(self.code_mean.expand(observation, -1), self.code_log_variance.expand(observation, -1))
+
+    def decode(self, code: Tensor, evidence: Evidence | None = None) -> Implicit:
+        """A code (B, code) is its own features."""
+        return Implicit(self.query, code)
+
+    def objective(self, settings: Weights, seats: int) -> AutoDecoder:
+        return AutoDecoder(self, settings, seats)
 
     def query(self, features: Tensor, points: Tensor) -> Tensor:
         """features: codes (B, code).  points: (B, P, 3) canonical -> signed distance (B, P), float32.
@@ -78,3 +97,43 @@ class DeepSDF(nn.Module):
             h = F.dropout(h, self.dropout, self.training)
         with torch.autocast(device, enabled=False):
             return torch.tanh(self.last(h.float())).squeeze(-1)
+
+
+class AutoDecoder(Objective):
+    """The loss of DeepSDF's auto-decoder (Park 2019, eq. 9): weights and one free code a shape, learnt together.
+
+    seats: how many shapes have a code.
+    """
+
+    augments = False  # a seat's code can stand for one shape only
+
+    def __init__(self, field: DeepSDF, settings: Weights, seats: int) -> None:
+        super().__init__()
+        self.field: DeepSDF = field
+        self.settings = settings
+        self.codes = nn.Parameter(0.01 * torch.randn(seats, *field.code_shape))
+
+    def forward(self, observation: int, examples: Examples) -> tuple[Tensor, Tensor]:
+        """The loss and its parts (distance in thousandths, sign, mean squared length of the codes)."""
+        queries, distances, signed = examples.queries, examples.distances, examples.signed
+        codes = self.codes[examples.seats]
+        shape = self.field.decode(codes)
+        predicted = shape.values(queries)
+        target = distances.clamp(-CLAMP, CLAMP)
+        distance = torch.where(
+            signed[:, None] > 0, (predicted - target).abs(), losses.sign_agnostic(predicted, target)
+        ).mean()
+        length = codes.square().sum(1).mean()
+        loss = 10 * distance + self.settings.kl * length
+        loss = loss + gradient_loss(
+            shape.values, queries, distances, examples.gradients, signed, self.settings
+        )
+        sign = losses.sign_cross_entropy(predicted.detach(), distances)
+        return loss, torch.stack([1000 * distance.detach(), sign, length.detach()])
+
+    def settle(self, field: Family) -> None:
+        """Give it the distribution of the codes."""
+        assert isinstance(field, DeepSDF)
+        codes = self.codes.detach()
+        field.code_mean.copy_(codes.mean(0))
+        field.code_log_variance.copy_(codes.var(0).clamp(min=1e-8).log())

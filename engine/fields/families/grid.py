@@ -9,30 +9,29 @@ how much each number of the code is known.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Annotated, Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .. import fused
+from .. import fused, losses
+from ..base import (
+    Clouds,
+    Evidence,
+    Examples,
+    Family,
+    Objective,
+    Posterior,
+    Range,
+    Schedule,
+    SpatialFeatures,
+    Weights,
+)
+from ..objectives import CLAMP, gradient_loss
 from ..observations import evidence as ev
-
-
-@dataclass
-class Encoded:
-    """What the encoder says of the evidence.
-
-    mean, log_variance: (B, *code shape), of the latent code.  skip16, skip32: (B, W, 16, 16, 16), (B, W, 32, 32, 32),
-    the evidence's own features; None from an architecture that has none.
-    """
-
-    mean: Tensor
-    log_variance: Tensor
-    skip16: Tensor | None
-    skip32: Tensor | None
-
+from ..registry import register
+from ..shapes import Implicit
 
 _HAS_MKLDNN = bool(torch._C._has_mkldnn)
 
@@ -136,26 +135,30 @@ def _only_bias(layer: nn.Conv3d, like: Tensor) -> Tensor:
     return layer.bias.to(like.dtype).view(1, -1, 1, 1, 1)
 
 
-def channels_last(field: GridField) -> GridField:
-    """The field itself, its convolutions' weights laid out as the fastest kernels want them."""
-    move: Any = field.to  # torch's annotations of Module.to lack memory_format
-    move(memory_format=torch.channels_last_3d)
-    return field
-
-
-class GridField(nn.Module):
+@register
+class GridField(Family):
     """Encoder, decoder and point MLP of the `grid` architecture.
 
     code_channels: numbers a code cell.  width: features of the 32^3 grid; deeper levels have 2, 4 and 6 times as many.
-    hidden: width of the point MLP.
+    hidden: width of the point MLP.  resolution: cells along the evidence and the features.
     """
 
     name = "grid"
-    unit = _UNIT
-    optimiser_steps, optimiser_rate = 10, 0.02
-    """For completion: steps on the code, and how far a step may go (in units of the code)."""
+    about = "a code of 8^3 cells, evidence features, and a small MLP on interpolated features"
+    code_about = "spatial Gaussian, mean and variance from the encoder"
+    can = frozenset({"encode", "features"})
+    schedule = Schedule(steps=10, rate=0.02, newton=6)
+    thicken = 0.004
+    """What is a hundredth of the size thick (the least that training knows) is regressed a little too thin and would
+    tear; seen from evidence it does not."""
 
-    def __init__(self, code_channels: int = 16, width: int = 16, hidden: int = 32, resolution: int = 32) -> None:
+    def __init__(
+        self,
+        code_channels: Annotated[int, Range(1, 64)] = 16,
+        width: Annotated[int, Range(1, 64)] = 16,
+        hidden: Annotated[int, Range(1, 256)] = 32,
+        resolution: Annotated[int, Range(8, 64, 8)] = 32,
+    ) -> None:
         super().__init__()
         self.arguments = {
             "code_channels": code_channels, "width": width, "hidden": hidden, "resolution": resolution,
@@ -209,21 +212,31 @@ class GridField(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    @property
-    def feature_widths(self) -> tuple[int, int]:
-        """Of `context` and of the feature grid."""
-        return 4 * self.arguments["width"], self.arguments["width"]
+    def laid_out(self) -> Self:
+        """Itself, its convolutions' weights laid out as the fastest kernels want them."""
+        move: Any = self.to  # torch's annotations of Module.to lack memory_format
+        move(memory_format=torch.channels_last_3d)
+        return self
 
-    def encode(self, grid: Tensor) -> Encoded:
-        """grid: (B, CHANNELS, R, R, R) from `evidence_grid` -> code posterior and evidence features."""
-        s32 = F.silu(self.e1b(F.silu(self.e1(grid))))
+    def warm(self) -> None:
+        """Compile the fused kernels, where they would be used."""
+        if self.m1.weight.device.type == "cpu":
+            fused.warm()
+
+    def observe(self, clouds: Clouds) -> Tensor:
+        """(B, CHANNELS, R, R, R): the evidence grid."""
+        return ev.grid_of(clouds, self.resolution).contiguous(memory_format=torch.channels_last_3d)
+
+    def encode(self, observation: Tensor) -> Posterior:
+        """The evidence grid -> code posterior and the evidence's own features at R/2 and R, passed across."""
+        s32 = F.silu(self.e1b(F.silu(self.e1(observation))))
         s16 = self.e2b(self.e2(s32))
         s8 = self.e3b(self.e3(_activated(s16)))
         s4 = self.e4b(self.e4(_activated(s8)))
         s4 = s4 + s4.mean((2, 3, 4), keepdim=True)
         x = self.e6b(self.e6(torch.cat([_activated(s8), _up(self.e5(_activated(s4)))], 1)))
         mean, log_variance = self.to_code(_activated(x)).chunk(2, 1)
-        return Encoded(mean, log_variance.clamp(-6, 2), s16, s32)
+        return Posterior(mean, log_variance.clamp(-6, 2), Evidence((s16, s32)))
 
     def context(self, code: Tensor) -> Tensor:
         """code: (B, C, 8, 8, 8) -> what each cell of the code and those about it say, (B, 4 width, 8, 8, 8)."""
@@ -236,12 +249,13 @@ class GridField(nn.Module):
         found: Tensor = self.d3b(x + _up(self.d3(_activated(y))))
         return found
 
-    def decode(self, code: Tensor, skip16: Tensor | None = None, skip32: Tensor | None = None) -> Tensor:
-        """code: (B, C, 8, 8, 8); evidence features or None -> feature grid (B, width, 32, 32, 32)."""
-        return self.unfold(self.context(code), skip16, skip32)
+    def decode(self, code: Tensor, evidence: Evidence | None = None) -> Implicit:
+        """code: (B, C, 8, 8, 8)."""
+        return Implicit(self.query, self.unfold(self.context(code), evidence))
 
-    def unfold(self, context: Tensor, skip16: Tensor | None = None, skip32: Tensor | None = None) -> Tensor:
-        """The second half of `decode`."""
+    def unfold(self, context: Tensor, evidence: Evidence | None = None) -> Tensor:
+        """The second half of the decoder: the feature grid (B, width, 32, 32, 32)."""
+        skip16, skip32 = (None, None) if evidence is None else evidence.parts
         x = context
         # No evidence is evidence of zeros, of which only the biases are left: as in training, when it is dropped.
         x = _up(self.d4(_activated(x)))
@@ -254,7 +268,7 @@ class GridField(nn.Module):
         return features
 
     def query(self, features: Tensor, points: Tensor) -> Tensor:
-        """features: (B, width, R, R, R) from `decode`; points (B, P, 3) -> signed distance (B, P).
+        """features: (B, width, R, R, R) from `unfold`; points (B, P, 3) -> signed distance (B, P).
 
         Where no gradients are kept it takes the faster roads of `fused`.
         """
@@ -272,3 +286,81 @@ class GridField(nn.Module):
         h = F.silu(self.m2(h))
         value: Tensor = self.m3(h)
         return _UNIT * value.squeeze(-1)
+
+    # What was seen, cell by cell ----------------------------------------------------------------------------------
+
+    def seen(self, observation: Tensor) -> Tensor:
+        """(1, 1, 8, 8, 8) share of each code cell's space that was observed."""
+        return F.adaptive_avg_pool3d(observed_space(observation), self.code_shape[-1])
+
+    def drift(self, mean: Tensor, generator: torch.Generator) -> Tensor:
+        """Smooth in space."""
+        coarse = torch.randn((*mean.shape[:2], 3, 3, 3), generator=generator).to(mean.device)
+        return F.interpolate(coarse, size=mean.shape[2:], mode="trilinear", align_corners=True)
+
+    def lean(self, posterior: Posterior, observation: Tensor, other: Tensor, strength: float) -> Posterior:
+        """Code and features stay where points or empty space were observed; elsewhere the code moves to the other one
+        and the features, which there are the encoder's one guess, fade."""
+        assert posterior.evidence is not None
+        skip16, skip32 = posterior.evidence.parts
+        seen = observed_space(observation)
+        code_seen = F.adaptive_avg_pool3d(seen, posterior.mean.shape[-1])
+        unseen16 = 1 - F.adaptive_avg_pool3d(seen, skip16.shape[-1])
+        faded = skip16 * (1 - strength * unseen16), skip32 * (1 - strength * (1 - seen))
+        mean = posterior.mean + strength * (1 - code_seen) * (other - posterior.mean)
+        return Posterior(mean, posterior.log_variance, Evidence(faded))
+
+    def spatial_features(self, code: Tensor, evidence: Evidence | None = None) -> SpatialFeatures:
+        """The context's cells and the feature grid, and the point MLP that reads it."""
+        coarse = self.context(code)
+        even = coarse * torch.rsqrt(coarse.square().mean((1, 2, 3, 4), keepdim=True) + 1e-6)
+        reader = tuple(t for layer in (self.m1, self.m2, self.m3) for t in (layer.weight, layer.bias))
+        return SpatialFeatures(self.unfold(coarse, evidence), even, reader, _UNIT)
+
+    def objective(self, settings: Weights, seats: int) -> GridObjective:
+        return GridObjective(self, settings)
+
+
+_EMPTY_CHANNEL = 10
+"""Of the evidence grid: space that was looked through (see engine.fields.observations.evidence)."""
+
+
+def observed_space(grid: Tensor) -> Tensor:
+    """(1, CHANNELS, R, R, R) evidence -> (1, 1, R, R, R), 1 where points or empty space were seen, fading to 0."""
+    seen = (grid[:, :1] > 0) | (grid[:, _EMPTY_CHANNEL : _EMPTY_CHANNEL + 1] > 0.15)
+    wide = F.max_pool3d(seen.to(grid.dtype), 3, 1, 1)
+    return F.avg_pool3d(wide, 3, 1, 1, count_include_pad=False)
+
+
+class GridObjective(Objective):
+    """Clamped L1 on distances, most of it near the surface; inside-outside cross-entropy; a variational code."""
+
+    def __init__(self, field: GridField, settings: Weights) -> None:
+        super().__init__()
+        self.field: GridField = field
+        self.settings = settings
+
+    def forward(self, observation: Tensor, examples: Examples) -> tuple[Tensor, Tensor]:
+        """The loss and its parts (distance in thousandths, sign, kl)."""
+        queries, distances, signed = examples.queries, examples.distances, examples.signed
+        posterior = self.field.encode(observation)
+        mean, log_variance = posterior.mean.float(), posterior.log_variance.float()
+        code = mean + examples.noise * (0.5 * log_variance).exp()
+        assert posterior.evidence is not None
+        shape = self.field.decode(code.to(posterior.mean.dtype), posterior.evidence.masked(examples.keep))
+        with torch.autocast(observation.device.type, enabled=False):
+            features = shape.features.float()
+            predicted = self.field.query(features, queries)
+            near = 1 + 3 * torch.exp(-distances.abs() / 0.02)
+            target = distances.clamp(-CLAMP, CLAMP)
+            error = torch.where(
+                signed[:, None] > 0, (predicted - target).abs(), losses.sign_agnostic(predicted, target)
+            )
+            distance = (error * near).mean() / near.mean()
+            sign = losses.sign_cross_entropy(predicted, distances, weight=signed[:, None].expand_as(distances))
+            kl = losses.gaussian_kl(mean, log_variance)
+            loss = 10 * distance + self.settings.sign * sign + self.settings.kl * kl
+            loss = loss + gradient_loss(
+                lambda x: self.field.query(features, x), queries, distances, examples.gradients, signed, self.settings
+            )
+        return loss, torch.stack([1000 * distance.detach(), sign.detach(), kl.detach()])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...frames import BOUND
+from ..base import Clouds
 
 _POINT_CHANNELS = 10  # count, mean offset (3), second moments (6)
 CHANNELS = 2 * (_POINT_CHANNELS + 1) + 1 + 3
@@ -93,27 +94,9 @@ def evidence_grid(
     return torch.cat([grid, mirrored, known, xyz], -1).permute(0, 4, 1, 2, 3)
 
 
-def cloud_evidence(points: Tensor, viewpoint: Tensor | None, resolution: int) -> Tensor:
-    """Evidence of one cloud (N, 3), all of it seen from `viewpoint` (3,), or from nobody knows where (None).
-
-    Returns (1, CHANNELS, R, R, R). Training clouds have 2,048 points: more of them would make the counts stronger.
-    """
-    weights = points.new_full((1, len(points)), min(1.0, 2048 / len(points)))
-    if viewpoint is None:
-        origin, rays = points.new_zeros(3), torch.zeros_like(weights)
-    else:
-        origin, rays = viewpoint, weights
-    return evidence_grid(points[None], weights, origin.expand(1, len(points), 3), rays, resolution)
-
-
-def whole_evidence(points: Tensor, resolution: int) -> Tensor:
-    """Evidence of complete surfaces (B, N, 3), evenly sampled: how shapes are encoded that are to be generated from.
-
-    Returns (B, CHANNELS, R, R, R).
-    """
-    weights = points.new_full(points.shape[:2], min(1.0, 2048 / points.shape[1]))
-    everywhere = torch.ones(len(points), dtype=torch.bool, device=points.device)
-    return evidence_grid(points, weights, torch.zeros_like(points), torch.zeros_like(weights), resolution, everywhere)
+def grid_of(clouds: Clouds, resolution: int) -> Tensor:
+    """Evidence of clouds as families are given them: (B, CHANNELS, R, R, R)."""
+    return evidence_grid(clouds.points, clouds.weights, clouds.origins, clouds.rays, resolution, clouds.whole)
 
 
 def interpolate(grid: Tensor, points: Tensor) -> Tensor:

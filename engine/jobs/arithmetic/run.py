@@ -14,7 +14,7 @@ def run_arithmetic(request: ArithmeticRequest, arrays: JobArrays | None, callbac
     job = open_delivery(request, callbacks)
     a, b, c = given_shapes(job, request, arrays, 3, 3)
     code = paths.arithmetic(job.latent, a.code, b.code, c.code, request.amount)
-    job.deliver(decode(job.prior, code).signed_distance, code, c.to_scene, 0, {}, (0, 1))
+    job.deliver(decode(job.prior, code).whole, code, c.to_scene, 0, {}, (0, 1))
     return job.finish(
         settings={"amount": request.amount, "resolution": request.resolution},
         inputs=about_inputs([a, b, c], job.latent),

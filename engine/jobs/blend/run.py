@@ -33,7 +33,7 @@ def run_blend(request: BlendRequest, arrays: JobArrays | None, callbacks: JobCal
         for done, (a, b, t, code, pose) in enumerate(stations):
             shape = decode(job.prior, code)
             place = (done, len(stations))
-            job.deliver(shape.signed_distance, code, pose, done, {"from": a, "to": b, "t": t}, place)
+            job.deliver(shape.whole, code, pose, done, {"from": a, "to": b, "t": t}, place)
     return job.finish(
         settings={
             "steps": request.steps, "ends": request.ends, "path": request.path, "resolution": request.resolution,
@@ -65,7 +65,7 @@ def _deliver_as_one_mesh(job: Delivery, stations: list[Station]) -> None:
     """Nothing is handed out before every step is known to be good enough."""
     own: list[Mesh] = []
     for done, (_, _, _, code, _) in enumerate(stations):
-        mesh = job.extract(decode(job.prior, code).signed_distance, done, (done, 3 * len(stations)))
+        mesh = job.extract(decode(job.prior, code).whole, done, (done, 3 * len(stations)))
         if mesh is None:
             raise JobFailed(
                 "blend_topology", "These shapes cannot turn into each other with one mesh.",

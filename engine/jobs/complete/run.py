@@ -16,12 +16,15 @@ from scipy.spatial import cKDTree
 
 from ... import __version__
 from ...completion.alignment import PoseEstimate, find_pose, network_pose
-from ...completion.complete import Completion, CompletionSettings, complete_several, estimate_noise
+from ...completion.complete import Completion, complete_several
 from ...completion.confidence import calibration_of, confidence, measure
+from ...completion.evidence import estimate_noise
 from ...completion.hypotheses import variation
+from ...completion.settings import CompletionSettings
 from ...device import describe_device, peak_memory, resolve_device
 from ...errors import Cancelled, InputError, JobFailed
-from ...fields.observations import evidence as ev
+from ...fields.base import Clouds
+from ...fields.shapes import Parts, Patches
 from ...finish import soundness
 from ...frames import BOUND, up_rotation
 from ...generation.codes import encode_mesh
@@ -39,7 +42,8 @@ from ...geometry.sampling import estimate_normals, remove_duplicates, sample_sur
 from ...geometry.transforms import Similarity
 from ...jobs.base import JobArrays, JobCallbacks, JobResult, Preview, Progress, ShapeCode, mesh_to_scene
 from ...priors.file import Prior, load_prior
-from ...surfaces.marching import Field, clean_mesh, decimate, extract_sparse, field_normals, is_watertight, loose_edges
+from ...surfaces.marching import Field, clean_mesh, decimate, field_normals, is_watertight, loose_edges
+from ...surfaces.of import of
 from .request import CompleteRequest
 
 log = logging.getLogger(__name__)
@@ -284,7 +288,7 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
     def first_look(completion: Completion) -> None:
         nonlocal evaluations
         try:
-            extraction = extract_sparse(completion.signed_distance, FIRST_LOOK, device=device)
+            extraction = of(completion.whole, FIRST_LOOK, device=device)
         except JobFailed:
             return  # nothing to show yet; the optimisation may still find a surface
         evaluations += extraction.evaluations
@@ -301,18 +305,15 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
             done = (number + resolution / request.resolution) / count
             report_progress("Extracting the surface", 0.65 + 0.35 * done)
 
-        extraction = extract_sparse(
-            completion.signed_distance,
-            request.resolution,
-            device=device,
-            on_level=on_level,
-            should_stop=callbacks.should_stop,
-            lipschitz=1.5,
-            with_normals=True,
-        )
+        extraction = of(
+            completion.whole, request.resolution, device=device, on_level=on_level,
+            should_stop=callbacks.should_stop, with_normals=True,
+        )  # fmt: skip
         evaluations += completion.evaluations + extraction.evaluations
         if extraction.peak_bytes is not None:
             device_peak = max(device_peak or 0, extraction.peak_bytes)
+        if isinstance(completion.shape, Patches | Parts):
+            return extraction.mesh  # of pieces by nature
         return clean_mesh(extraction.mesh, observed=completion.pose.apply(canonical.points))
 
     # The first alone, so that it is seen as early as if it were the only one; the others in batches.
@@ -455,9 +456,11 @@ def _outward(prior: Prior, cloud: PointCloud) -> tuple[PointCloud, str]:
     points = torch.as_tensor(cloud.points[some], dtype=torch.float32, device=prior.device)
     normals = torch.as_tensor(cloud.normals[some], dtype=torch.float32, device=prior.device)
     with torch.no_grad():
-        encoded = prior.field.encode(ev.cloud_evidence(points, None, prior.field.resolution))
-        features = prior.field.decode(encoded.mean, encoded.skip16, encoded.skip32)
-        ahead, behind = (prior.field.query(features, (points + s * 0.015 * normals)[None])[0] for s in (1, -1))
+        posterior = prior.field.encode(prior.field.observe(Clouds.seen(points, None)))
+        shape = prior.field.decode(posterior.mean, posterior.evidence)
+        if not shape.signed:
+            return PointCloud(cloud.points, None, cloud.viewpoint), "of unknown side, not used"
+        ahead, behind = (shape.values((points + s * 0.015 * normals)[None])[0] for s in (1, -1))
     share = float((ahead > behind).float().mean())
     if share > 0.65:
         return cloud, "given"

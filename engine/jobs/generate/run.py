@@ -40,7 +40,7 @@ def run_generate(request: GenerateRequest, arrays: JobArrays | None, callbacks: 
             "duplicate": drawn.duplicate,
         }
         shape = decode(job.prior, code)
-        job.deliver(shape.signed_distance, code, Similarity(), drawn.index, row, (done, len(draws.shapes)))
+        job.deliver(shape.whole, code, Similarity(), drawn.index, row, (done, len(draws.shapes)))
     return job.finish(
         settings={
             "class_name": request.class_name, "temperature": request.temperature, "resolution": request.resolution,

@@ -12,9 +12,10 @@ import torch
 from ...device import describe_device, resolve_device
 from ...errors import Cancelled, InputError
 from ...generation import directions as ways
-from ...generation.codes import CRUMBS, LIPSCHITZ, code_tensor, decode, latent_of, prior_of, similarity_of
+from ...generation.codes import CRUMBS, code_tensor, decode, latent_of, prior_of, similarity_of
 from ...jobs.base import Clock, JobArrays, JobCallbacks, JobResult, ShapeCode, about_prior, mesh_to_scene
-from ...surfaces.marching import clean_mesh, extract_sparse
+from ...surfaces.marching import clean_mesh
+from ...surfaces.of import of
 from .request import SlideRequest
 
 CRUMBS_FROM = 96
@@ -69,10 +70,9 @@ def run_slide(request: SlideRequest, arrays: JobArrays | None, callbacks: JobCal
         lap("move")
     shape = decode(prior, code)
     lap("decode")
-    extraction = extract_sparse(
-        shape.signed_distance, request.resolution, device=device, should_stop=callbacks.should_stop,
-        lipschitz=LIPSCHITZ, with_normals=request.normals,
-    )  # fmt: skip
+    extraction = of(
+        shape.whole, request.resolution, device=device, should_stop=callbacks.should_stop, with_normals=request.normals
+    )
     mesh = clean_mesh(extraction.mesh, CRUMBS) if request.resolution >= CRUMBS_FROM else extraction.mesh
     lap("extract")
     placed = mesh_to_scene(mesh, to_scene)

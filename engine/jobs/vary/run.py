@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from ...errors import InputError
 from ...frames import BOUND
 from ...generation import sampling
-from ...generation.codes import DecodedShape, decode, largest_piece
+from ...generation.codes import DecodedShape, decode, implicit, largest_piece
 from ...generation.variants import KeptPart, keep, kept_part
 from ...geometry.meshes import Mesh
 from ...geometry.metrics import distances_to_surface
@@ -49,12 +47,13 @@ def run_vary(request: VaryRequest, arrays: JobArrays | None, callbacks: JobCallb
             (lambda one: largest_piece(decode(job.prior, one))) if request.avoid_pieces else None,
         )  # fmt: skip
         shape = decode(job.prior, code)
-        field: Callable[[Tensor], Tensor] = shape.signed_distance
+        whole = shape.whole
         if part is not None:
             job.progress("Keeping the part", 0.1 + 0.9 * done / request.count)
             shape, field = keep(shape, part, seed=request.seed + number, should_stop=callbacks.should_stop)
+            whole = implicit(field, shape.code)
         job.clock.lap("vary")
-        job.deliver(field, shape.code, given.to_scene, number, {}, (done, request.count), measure)
+        job.deliver(whole, shape.code, given.to_scene, number, {}, (done, request.count), measure)
     return job.finish(
         settings={"strength": request.strength, "resolution": request.resolution, "first": request.first},
         inputs=about_inputs([given], job.latent),

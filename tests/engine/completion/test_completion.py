@@ -12,15 +12,11 @@ import torch
 from scipy.spatial import cKDTree
 
 from engine.completion.alignment import network_pose, observed_frame
-from engine.completion.complete import (
-    Completion,
-    CompletionSettings,
-    complete_canonical,
-    complete_several,
-    estimate_noise,
-)
+from engine.completion.complete import Completion, complete_canonical, complete_several
+from engine.completion.evidence import estimate_noise
+from engine.completion.settings import CompletionSettings
 from engine.errors import Cancelled
-from engine.fields.families.grid import Encoded
+from engine.fields.base import Posterior
 from engine.geometry.clouds import PointCloud
 from engine.geometry.transforms import yaw_rotation
 from engine.priors.file import Prior, load_prior
@@ -176,7 +172,7 @@ def test_yaw_rotation_turns_x_towards_y() -> None:
 
 @pytest.mark.parametrize("pose", ["fixed", "scale"])
 def test_several_starts_as_one_batch_end_where_each_alone_does(prior: Prior, pose: Literal["fixed", "scale"]) -> None:
-    def nearer(encoded: Encoded, grid: torch.Tensor) -> Encoded:
+    def nearer(encoded: Posterior, grid: torch.Tensor) -> Posterior:
         return replace(encoded, mean=encoded.mean + 0.5)
 
     settings = CompletionSettings(steps=12, pose=pose, refine=False)

@@ -46,7 +46,7 @@ def test_a_prior_of_balls_foresees_balls(prior: Prior) -> None:
     with torch.no_grad():  # how large its ball is
         encoded = prior.field.encode(torch.zeros(1, ev.CHANNELS, 8, 8, 8))
         along = torch.linspace(0.1, 0.5, 100)[:, None] * torch.tensor([[0.6, -0.64, 0.48]])
-        value = prior.field.query(prior.field.decode(encoded.mean, encoded.skip16, encoded.skip32), along[None])[0]
+        value = prior.field.decode(encoded.mean, encoded.evidence).values(along[None])[0]
     radius = float(along[value.abs().argmin()].norm())
     known = measure(prior, ball(radius=radius), {"ball": 0.9, "box": 0.1})
     knot = sample_surface(STRANGERS["knot"](np.random.default_rng(0)), 3000, np.random.default_rng(0))[0]

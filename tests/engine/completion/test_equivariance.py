@@ -19,7 +19,7 @@ from engine.jobs.kinds import parse_request
 from engine.jobs.run import run_job
 from engine.priors.file import Prior, load_prior
 
-CHAIR = Path(__file__).parents[2] / "examples" / "chair_scan.ply"
+CHAIR = Path(__file__).parents[3] / "examples" / "chair_scan.ply"
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from engine.completion.complete import CompletionSettings, complete_canonical
-from engine.completion.hypotheses import observed_space, variation
+from engine.completion.complete import complete_canonical
+from engine.completion.hypotheses import variation
+from engine.completion.settings import CompletionSettings
 from engine.errors import InputError
-from engine.fields.families.grid import Encoded
-from engine.fields.observations import evidence as ev
+from engine.fields.base import Clouds, Posterior
+from engine.fields.families.grid import observed_space
 from engine.geometry.clouds import PointCloud
 from engine.priors.file import Prior, load_prior
 
@@ -35,17 +36,17 @@ def front() -> PointCloud:
     return PointCloud(points[points[:, 1] < -0.1].astype(np.float32), None, VIEWPOINT)
 
 
-def encoded(prior: Prior) -> tuple[Encoded, torch.Tensor]:
+def encoded(prior: Prior) -> tuple[Posterior, torch.Tensor]:
     cloud = front()
     assert cloud.viewpoint is not None
-    grid = ev.cloud_evidence(torch.from_numpy(cloud.points), torch.from_numpy(cloud.viewpoint), prior.field.resolution)
+    grid = prior.field.observe(Clouds.seen(torch.from_numpy(cloud.points), torch.from_numpy(cloud.viewpoint)))
     with torch.no_grad():
         return prior.field.encode(grid), grid
 
 
 def test_points_and_the_space_before_them_were_observed_what_is_behind_was_not(prior: Prior) -> None:
     seen = observed_space(encoded(prior)[1])[0, 0]
-    r = prior.field.resolution
+    r = seen.shape[0]
     assert float(seen.min()) >= 0 and float(seen.max()) <= 1
     assert float(seen[r // 2, 1, r // 2]) == pytest.approx(1)  # the middle of the front
     assert float(seen[:, r - 1].max()) < 0.5  # the back

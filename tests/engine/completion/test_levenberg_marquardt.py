@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine.completion.complete import Completion, CompletionSettings, complete_canonical, complete_several
+from engine.completion.complete import Completion, complete_canonical, complete_several
+from engine.completion.settings import CompletionSettings
 from engine.geometry.clouds import PointCloud
 from engine.priors.file import Prior, load_prior
 

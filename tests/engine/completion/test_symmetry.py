@@ -10,7 +10,8 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from engine.completion.alignment import PoseEstimate, find_pose
-from engine.completion.complete import CompletionSettings, complete_canonical
+from engine.completion.complete import complete_canonical
+from engine.completion.settings import CompletionSettings
 from engine.completion.symmetry import (
     Centred,
     Distance,

@@ -9,13 +9,16 @@ import pytest
 import torch
 import trimesh
 
-from engine.completion.complete import CompletionSettings, complete_canonical
+from engine.completion.complete import complete_canonical
+from engine.completion.settings import CompletionSettings
 from engine.fields.families.deepsdf import DeepSDF
 from engine.geometry.clouds import PointCloud
 from engine.geometry.meshes import Mesh
 from engine.priors.file import Prior, load_prior, save_prior
+from engine.training.run import Run
+from engine.training.settings import TrainingSettings
 from engine.training.supervision import supervise
-from engine.training.train import Run, TrainingSettings, train
+from engine.training.train import train
 
 HEIGHTS = (0.25, 0.4, 0.55, 0.7, 0.85, 1.0)
 

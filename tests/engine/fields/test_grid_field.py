@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.fields.families.grid import GridField, channels_last
+from engine.fields.base import Clouds
+from engine.fields.families.grid import GridField
 from engine.fields.observations import evidence as ev
 from engine.fields.pose import YAW_BINS, PoseNet, pose_grid, pose_loss, yaw_bin
 
@@ -32,9 +33,9 @@ def test_shapes(resolution: int) -> None:
     encoded = field.encode(evidence(2, resolution))
     assert encoded.mean.shape == encoded.log_variance.shape == (2, *field.code_shape)
     assert field.code_shape == (4, resolution // 4, resolution // 4, resolution // 4)
-    features = field.decode(encoded.mean, encoded.skip16, encoded.skip32)
-    assert features.shape == (2, 4, resolution, resolution, resolution)
-    assert field.query(features, torch.zeros(2, 7, 3)).shape == (2, 7)
+    shape = field.decode(encoded.mean, encoded.evidence)
+    assert shape.features.shape == (2, 4, resolution, resolution, resolution)
+    assert shape.values(torch.zeros(2, 7, 3)).shape == (2, 7)
 
 
 def test_a_batch_of_two_is_two_of_one() -> None:
@@ -43,8 +44,7 @@ def test_a_batch_of_two_is_two_of_one() -> None:
 
     def whole(part: slice) -> Tensor:
         encoded = field.encode(grid[part])
-        features = field.decode(encoded.mean, encoded.skip16, encoded.skip32)
-        return field.query(features, points[part])
+        return field.decode(encoded.mean, encoded.evidence).values(points[part])
 
     both = whole(slice(0, 2))
     assert torch.allclose(both[:1], whole(slice(0, 1)), atol=1e-5)
@@ -55,8 +55,7 @@ def test_a_batch_of_two_is_two_of_one() -> None:
 def test_decodes_a_code_alone() -> None:
     field = small_field()
     codes = torch.randn(2, *field.code_shape, generator=torch.Generator().manual_seed(3))
-    features = field.decode(codes)
-    value = field.query(features, torch.rand(2, 30, 3) - 0.5)
+    value = field.decode(codes).values(torch.rand(2, 30, 3) - 0.5)
     assert bool(torch.isfinite(value).all()) and not torch.allclose(value[0], value[1])
 
 
@@ -64,8 +63,7 @@ def test_evidence_reaches_the_field_past_the_code() -> None:
     field = small_field()
     code = torch.zeros(1, *field.code_shape)
     first, second = (field.encode(evidence(1, 16, seed)) for seed in (0, 1))
-    a = field.decode(code, first.skip16, first.skip32)
-    b = field.decode(code, second.skip16, second.skip32)
+    a, b = (field.decode(code, said.evidence).features for said in (first, second))
     assert not torch.allclose(a, b, atol=1e-6)
 
 
@@ -74,7 +72,7 @@ def test_gradients_reach_code_points_and_every_weight() -> None:
     encoded = field.encode(grid)
     code = encoded.mean + (0.5 * encoded.log_variance).exp()
     points = (torch.rand(1, 40, 3) - 0.5).requires_grad_(True)
-    value = field.query(field.decode(code, encoded.skip16, encoded.skip32), points)
+    value = field.decode(code, encoded.evidence).values(points)
     (slope,) = torch.autograd.grad(value.sum(), points, create_graph=True)
     (value.square().sum() + slope.square().sum()).backward()
     for name, parameter in field.named_parameters():
@@ -83,15 +81,15 @@ def test_gradients_reach_code_points_and_every_weight() -> None:
 
 def test_the_gradient_in_space_is_that_of_central_differences() -> None:
     field = small_field().double()
-    features = field.decode(torch.randn(1, *field.code_shape, dtype=torch.float64))
+    shape = field.decode(torch.randn(1, *field.code_shape, dtype=torch.float64))
     points = 0.8 * (torch.rand(1, 20, 3, dtype=torch.float64) - 0.5)
     points.requires_grad_(True)
-    (gradient,) = torch.autograd.grad(field.query(features, points).sum(), points)
+    (gradient,) = torch.autograd.grad(shape.values(points).sum(), points)
     for axis in range(3):
         step = torch.zeros(3, dtype=torch.float64)
         step[axis] = 1e-7
         with torch.no_grad():
-            slope = (field.query(features, points + step) - field.query(features, points - step)) / 2e-7
+            slope = (shape.values(points + step) - shape.values(points - step)) / 2e-7
         assert torch.allclose(gradient[..., axis], slope, atol=1e-5)
 
 
@@ -100,7 +98,7 @@ def test_layout_and_arguments_do_not_change_the_answer() -> None:
     before = field.encode(grid).mean
     again = GridField(**field.arguments).eval()
     again.load_state_dict(field.state_dict())
-    assert torch.allclose(channels_last(again).encode(grid).mean, before, atol=1e-5)
+    assert torch.allclose(again.laid_out().encode(grid).mean, before, atol=1e-5)
 
 
 def test_pose_network_shapes_and_loss() -> None:
@@ -141,18 +139,18 @@ def test_no_evidence_is_evidence_of_zeros() -> None:
     with torch.no_grad():
         for parameter in field.parameters():  # biases too, which a fresh network has at 0
             parameter.normal_(0, 0.2)
-    encoded = field.encode(ev.whole_evidence(torch.rand(2, 100, 3) - 0.5, 8))
-    assert encoded.skip16 is not None and encoded.skip32 is not None
-    alone = field.decode(encoded.mean)
-    dropped = field.decode(encoded.mean, 0 * encoded.skip16, 0 * encoded.skip32)
+    encoded = field.encode(field.observe(Clouds.of_wholes(torch.rand(2, 100, 3) - 0.5)))
+    assert encoded.evidence is not None
+    alone = field.decode(encoded.mean).features
+    dropped = field.decode(encoded.mean, encoded.evidence.masked(torch.zeros(2))).features
     assert torch.allclose(alone, dropped, atol=1e-5)
-    assert not torch.allclose(alone, field.decode(encoded.mean, encoded.skip16, encoded.skip32), atol=1e-3)
+    assert not torch.allclose(alone, field.decode(encoded.mean, encoded.evidence).features, atol=1e-3)
 
 
 def test_a_whole_surface_is_told_from_a_scan_from_nowhere() -> None:
     points = torch.rand(1, 200, 3) - 0.5
-    whole = ev.whole_evidence(points, 8)
-    scan = ev.cloud_evidence(points[0], None, 8)
+    whole = ev.grid_of(Clouds.of_wholes(points), 8)
+    scan = ev.grid_of(Clouds.seen(points[0], None), 8)
     known = 2 * 11
     assert bool((whole[:, known] == -1).all()) and bool((scan[:, known] == 0).all())
     others = [k for k in range(ev.CHANNELS) if k != known]

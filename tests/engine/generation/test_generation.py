@@ -12,7 +12,7 @@ import torch
 
 from engine.errors import InputError
 from engine.generation import directions, paths, sampling
-from engine.generation.codes import DecodedShape, decode, largest_piece, prior_of, similarity_of
+from engine.generation.codes import DecodedShape, decode, implicit, largest_piece, prior_of, similarity_of
 from engine.generation.variants import keep, kept_part
 from engine.geometry.transforms import Similarity
 from engine.priors.file import Prior, load_prior
@@ -156,7 +156,7 @@ def test_sliders_do_what_they_are_called(
 
     def measured(values: tuple[float, ...]) -> dict[str, float]:
         shape = decode(prior, directions.moved(latent, middle, found, values))
-        at = directions._grid_points("cpu")[0]
+        at = directions._grid_points("cpu")
         grid = shape.signed_distance(at).view(28, 28, 28).numpy()
         return directions.measures_of(grid)
 
@@ -296,15 +296,16 @@ def test_pieces_are_drawn_again(latent: LatentModel) -> None:
 
 
 def test_a_shape_in_pieces_is_known_and_a_hollow_is_none(prior: Prior) -> None:
-    class Field(DecodedShape):
-        def signed_distance(self, points: torch.Tensor) -> torch.Tensor:
-            far = points - torch.tensor([0.3, 0.0, 0.0])
-            near = points + torch.tensor([0.2, 0.0, 0.0])
-            shell = torch.maximum(near.norm(dim=1) - 0.2, 0.12 - near.norm(dim=1))
-            return torch.minimum(shell, far.norm(dim=1) - self.other)
+    other = -1.0
 
-    shape = Field(prior, torch.zeros(prior.field.code_shape), torch.zeros(0))
-    shape.other = -1.0
+    def two(points: torch.Tensor) -> torch.Tensor:
+        far = points - torch.tensor([0.3, 0.0, 0.0])
+        near = points + torch.tensor([0.2, 0.0, 0.0])
+        shell = torch.maximum(near.norm(dim=1) - 0.2, 0.12 - near.norm(dim=1))
+        return torch.minimum(shell, far.norm(dim=1) - other)
+
+    code = torch.zeros(prior.field.code_shape)
+    shape = DecodedShape(prior, code, implicit(lambda points: two(points) + prior.field.thicken, code))
     assert largest_piece(shape) == 1.0
-    shape.other = 0.1
+    other = 0.1
     assert largest_piece(shape) == pytest.approx(0.8, abs=0.01)  # areas as 4 to 1; the hollow's wall does not count

@@ -24,7 +24,6 @@ from engine.gradient_fields.model import (
     GradientField,
     _interpolate,
     decode_codes,
-    grid_of,
     load_gradient_field,
     noise_levels,
     save_gradient_field,
@@ -78,14 +77,14 @@ def test_the_loss_is_least_for_the_true_score() -> None:
 
 
 def test_features_between_cells_are_those_of_the_prior(prior: Prior) -> None:
-    code = torch.randn(1, *grid_of(prior).code_shape, generator=torch.Generator().manual_seed(0))
+    code = torch.randn(1, *prior.field.code_shape, generator=torch.Generator().manual_seed(0))
     points = torch.rand(1, 200, 3) * 1.2 - 0.6  # some outside of the box
     features = decode_codes(prior, code)
     distance, slope = features.near(points)[1:]
-    assert torch.allclose(distance, grid_of(prior).query(grid_of(prior).decode(code), points), atol=1e-5)
+    assert torch.allclose(distance, prior.field.decode(code).values(points), atol=1e-5)
     aside = distance - features.near(points - torch.tensor([1e-3, 0.0, 0.0]))[1]
     assert float((aside / 1e-3 - slope[..., 0]).abs().median()) < 0.02
-    theirs = interpolate(grid_of(prior).decode(code), points)
+    theirs = interpolate(prior.field.decode(code).features, points)
     assert torch.allclose(_interpolate(features.fine, points), theirs, atol=1e-5)
 
 
@@ -169,7 +168,7 @@ def test_through_a_file_and_what_is_refused(model: GradientField, installed: Pat
     path = installed / "gradient_fields" / "things.gradient.safetensors"
     again = load_gradient_field(path, CPU)
     assert again.generator is not None and again.prior.name == model.prior.name
-    x, code = torch.rand(1, 5, 3), torch.zeros(1, *grid_of(model.prior).code_shape)
+    x, code = torch.rand(1, 5, 3), torch.zeros(1, *model.prior.field.code_shape)
     assert torch.allclose(
         again.step_to_surface(x, 0.1, again.decode(code)), model.step_to_surface(x, 0.1, model.decode(code)), atol=5e-3
     )

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from engine.completion.complete import Completion, CompletionSettings, complete_canonical
+from engine.completion.complete import Completion, complete_canonical
+from engine.completion.settings import CompletionSettings
 from engine.geometry.clouds import PointCloud
 from engine.geometry.files import load
 from engine.geometry.sampling import sample_surface

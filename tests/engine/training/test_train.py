@@ -21,8 +21,9 @@ from torch import Tensor
 
 from engine.cli import main as cli
 from engine.errors import Cancelled, InputError, JobFailed
+from engine.fields.base import Clouds, Examples
 from engine.fields.families.grid import GridField
-from engine.fields.observations import evidence as ev
+from engine.fields.objectives import gradient_loss
 from engine.geometry.clouds import PointCloud
 from engine.geometry.files import read_shape, write_cloud
 from engine.geometry.meshes import Mesh
@@ -31,16 +32,9 @@ from engine.surfaces.marching import is_watertight
 from engine.training.batches import make_batch
 from engine.training.library import load_library
 from engine.training.prior_training import Selection, learn_latent, parse_overrides
-from engine.training.train import (
-    PRESETS,
-    Objective,
-    Run,
-    TrainingProgress,
-    TrainingSettings,
-    gradient_loss,
-    learning_rate,
-    train,
-)
+from engine.training.run import Run
+from engine.training.settings import PRESETS, TrainingSettings, learning_rate
+from engine.training.train import TrainingProgress, train
 
 ROOT = Path(__file__).parents[3]
 CPU = torch.device("cpu")
@@ -116,7 +110,8 @@ import sys, time
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, torch
-from engine.training.train import TrainingSettings, train
+from engine.training.settings import TrainingSettings
+from engine.training.train import train
 
 torch.set_num_threads(1)
 records, folder = np.load(sys.argv[1]), Path(sys.argv[2])
@@ -249,7 +244,8 @@ import hashlib, json, os, sys
 from pathlib import Path
 import numpy as np, torch
 from engine.errors import Cancelled
-from engine.training.train import TrainingSettings, train
+from engine.training.settings import TrainingSettings
+from engine.training.train import train
 
 torch.set_num_threads(1)
 records, out = np.load(sys.argv[1]), Path(sys.argv[2])
@@ -352,7 +348,7 @@ def test_from_a_folder_of_meshes_to_a_completed_shape(
     prior = load_prior("tiny ž")
     assert prior.latent is not None and set(prior.latent.classes) == {"round", "square"}
     drawn = prior.latent.expand(prior.latent.sample(2, "round", generator=torch.Generator().manual_seed(0)))
-    assert prior.field.decode(drawn).isfinite().all()
+    assert prior.field.decode(drawn).features.isfinite().all()
     assert len(prior.latent.names) == card["training"]["shapes"]
     assert set(card["latent_likelihood"]) >= {"gaussian", "mixture"}
 
@@ -459,14 +455,16 @@ def test_overrides_become_settings() -> None:
 def test_of_ambiguous_shapes_only_the_size_of_distances_counts(records: np.ndarray) -> None:
     """Turned inside out, an ambiguous shape costs the same; one with a sure inside does not."""
     field = GridField(code_channels=4, width=4, hidden=16, resolution=8)
-    objective = Objective(field, TINY)
+    objective = field.objective(TINY, len(records))
     batch = make_batch(records, np.arange(len(records)), np.ones(len(records)), 2, 256, [0, 0, 0])
-    grid = ev.evidence_grid(batch.points, batch.weights, batch.origins, batch.ray_weights, 8)
+    clouds = Clouds(batch.points, batch.weights, batch.origins, batch.ray_weights)
     noise, keep = torch.zeros(2, *field.code_shape), torch.ones(2)
 
     def cost(distances: Tensor, signed: float) -> float:
-        given = batch.queries, distances, batch.gradients, noise, keep, torch.full((2,), signed)
-        return float(objective(grid, *given)[0].detach())
+        examples = Examples(
+            clouds, batch.queries, distances, batch.gradients, torch.full((2,), signed), batch.seats, noise, keep
+        )
+        return float(objective(field.observe(clouds), examples)[0].detach())
 
     assert cost(batch.distances, 0.0) == pytest.approx(cost(-batch.distances, 0.0), rel=1e-5)
     assert cost(batch.distances, 1.0) != pytest.approx(cost(-batch.distances, 1.0), rel=1e-4)
