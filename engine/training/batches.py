@@ -21,7 +21,7 @@ POINTS = 4096
 """Room for a cloud's points in a batch, as many as completion looks at; fewer are padded with weight 0."""
 
 FULL = 2048
-"""A cloud of more points is given in so many points' worth of weights, as `cloud_evidence` does."""
+"""A cloud of more points is given in so many points' worth of weights, as `Clouds.seen` does."""
 
 AMBIGUOUS = 0.6
 """A shape whose winding number agrees less than this with visibility has no inside to be sure of: its distances are
@@ -136,7 +136,7 @@ def make_example(
     if view is None and kind != "whole":
         seen.points = spoil(seen, rng)
         quarters = draw_quarters(rng)
-    strength = min(1.0, FULL / len(seen))  # as in `cloud_evidence`: more points are no stronger evidence
+    strength = min(1.0, FULL / len(seen))  # as of `Clouds.seen`: more points are no stronger evidence
     points, weights, origins, rays = (
         np.concatenate([part, np.full((room - len(part), *part.shape[1:]), filler, np.float32)])
         for part, filler in (
