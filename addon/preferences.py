@@ -1,4 +1,4 @@
-"""The add-on's preferences: which engine, on which device, and the buttons to start, stop and test it."""
+"""The add-on's preferences: which engine, on which device, and what the features have to say there."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,6 @@ from bpy.props import EnumProperty, IntProperty, StringProperty
 
 from . import session
 from .link import connections
-from .ui.drawing import draw_engine
 
 DEVICES = (
     ("auto", "Automatic", "The fastest device that the engine finds"),
@@ -16,6 +15,12 @@ DEVICES = (
     ("mps", "Metal", "The graphics of an Apple computer"),
     ("cpu", "Processor", "No graphics card; works everywhere"),
 )
+
+SECTIONS: list[Callable[[bpy.types.UILayout], None]] = []
+"""What the features draw below: filled while they register, in their order."""
+
+KINDS: dict[str, connections.ConnectionKind] = {}
+"""The kinds of connections: looked for once, while the add-on registers."""
 
 PROPERTIES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "text": (StringProperty, {}),
@@ -36,13 +41,13 @@ class ShapewrightPreferences(bpy.types.AddonPreferences):
         layout = self.layout
         column = layout.column()
         column.use_property_split = True
-        kinds = connections.kinds()
-        if len(kinds) > 1:
+        if len(KINDS) > 1:
             column.prop(self, "connection")
-        for setting in kinds[chosen_kind(self)].settings:
+        for setting in KINDS[chosen_kind(self)].settings:
             column.prop(self, setting.name)
         column.prop(self, "device")
-        draw_engine(layout, details=True)
+        for draw_section in SECTIONS:
+            draw_section(layout)
 
 
 def chosen_kind(preferences: ShapewrightPreferences) -> str:
@@ -54,7 +59,7 @@ def configure(context: bpy.types.Context) -> None:
     """The session takes over what the preferences say about the engine."""
     chosen = of(context)
     values = {}
-    for kind in connections.kinds().values():
+    for kind in KINDS.values():
         for setting in kind.settings:
             value = getattr(chosen, setting.name)
             is_path = setting.kind in ("file", "folder") and value
@@ -67,17 +72,16 @@ def of(context: bpy.types.Context) -> ShapewrightPreferences:
 
 
 def _definitions() -> dict[str, Any]:
-    kinds = connections.kinds()
     definitions: dict[str, Any] = {
         "connection": EnumProperty(
             name="Engine",
             description="Where the engine is",
-            items=[(kind.name, kind.label, kind.description) for kind in kinds.values()],
+            items=[(kind.name, kind.label, kind.description) for kind in KINDS.values()],
             default=connections.DEFAULT,
         ),
         "device": EnumProperty(name="Device", description="What the engine computes on", items=DEVICES, default="auto"),
     }
-    for kind in kinds.values():
+    for kind in KINDS.values():
         for setting in kind.settings:
             if setting.name in definitions:
                 raise ValueError(f"the connection '{kind.name}' has a setting '{setting.name}', which is another's")
@@ -89,9 +93,11 @@ def _definitions() -> dict[str, Any]:
 
 
 def register() -> None:
+    KINDS.update(connections.kinds())
     ShapewrightPreferences.__annotations__ = _definitions()
     bpy.utils.register_class(ShapewrightPreferences)
 
 
 def unregister() -> None:
     bpy.utils.unregister_class(ShapewrightPreferences)
+    KINDS.clear()

@@ -25,7 +25,7 @@ from typing import Any
 import bpy
 from bpy.props import PointerProperty
 
-from .. import registry, session
+from .. import preferences, registry, session
 
 Definitions = Callable[[], dict[str, Any]]
 """Makes the definitions of some settings, {name: bpy.props....}: anew for each class that has them."""
@@ -41,6 +41,7 @@ class Feature:
     settings: {a property of the scene: functions that make its definitions}. Features may share a group: each names the
     functions of the settings that it reads, and what several name is there once. The identifiers lie in people's files.
     companions: what the session drives beside its jobs, by names.
+    draw_in_preferences: draws what it has to say in the add-on's preferences.
     register, unregister: for what is none of these.
     """
 
@@ -50,6 +51,7 @@ class Feature:
     panels: tuple[type, ...] = ()
     settings: Mapping[str, tuple[Definitions, ...]] = field(default_factory=dict)
     companions: Mapping[str, Callable[[session.Session], session.Companion]] = field(default_factory=dict)
+    draw_in_preferences: Callable[[bpy.types.UILayout], None] | None = None
     register: Callable[[], None] = lambda: None
     unregister: Callable[[], None] = lambda: None
 
@@ -114,6 +116,8 @@ def _register(features: Mapping[str, Feature]) -> None:
         feature.register()
         _registered.append(feature)
         session.COMPANIONS.update(feature.companions)
+        if feature.draw_in_preferences is not None:
+            preferences.SECTIONS.append(feature.draw_in_preferences)
         for panel in feature.panels:
             panel.bl_order = feature.order
         for cls in (*feature.operators, *feature.panels):
@@ -129,6 +133,8 @@ def unregister() -> None:
         feature.unregister()
         for name in feature.companions:
             session.COMPANIONS.pop(name, None)
+        if feature.draw_in_preferences in preferences.SECTIONS:
+            preferences.SECTIONS.remove(feature.draw_in_preferences)
     while _groups:
         group, cls = _groups.popitem()
         delattr(bpy.types.Scene, group)

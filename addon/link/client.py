@@ -103,7 +103,8 @@ class EngineClient:
             connection.close()
 
     def _read_events(self, response: http.client.HTTPResponse) -> Iterator[Event]:
-        event_id, event_type, data = "", "", []
+        event_id, event_type = "", ""
+        data: list[str] = []
         while True:
             try:
                 line = response.readline(MAX_EVENT_LINE)

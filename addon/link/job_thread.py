@@ -142,8 +142,8 @@ class JobThread:
             self.updates.put(Update(state="failed", problem=problem))
         except Exception as error:
             log.exception("Following a job failed")
-            problem = fault("The add-on failed while it followed the job.", error)
-            self.updates.put(Update(state="failed", problem=problem))
+            found = fault("The add-on failed while it followed the job.", error)
+            self.updates.put(Update(state="failed", problem=found))
         finally:
             self.close()
 

@@ -8,7 +8,7 @@ from .. import session
 from ..link.problem import EngineProblem
 
 
-def draw_engine(layout: bpy.types.UILayout, details: bool = False) -> None:
+def draw_engine(layout: bpy.types.UILayout) -> None:
     """The engine's state in a line, its problem in three, and its buttons."""
     running = session.current()
     engine = running.engine
@@ -24,20 +24,6 @@ def draw_engine(layout: bpy.types.UILayout, details: bool = False) -> None:
         row.operator("shapewright.engine_start", text="", icon="PLAY")
     if engine.problem is not None:
         draw_problem(layout, engine.problem)
-    if not details:
-        return
-    row = layout.row(align=True)
-    row.operator("shapewright.engine_start")
-    row.operator("shapewright.engine_stop")
-    row.operator("shapewright.engine_test")
-    tested = next((job for job in reversed(running.jobs) if job.kind == "selftest"), None)
-    if tested is not None:
-        draw_job(layout, tested)
-    for fact in engine.facts():
-        row = layout.row()
-        row.label(text=fact.text, icon="NONE" if fact.path else "INFO")
-        if fact.path is not None:
-            row.operator("wm.path_open", text="Open", icon="TEXT").filepath = str(fact.path)
 
 
 def status_text(running: session.Session) -> str:
