@@ -111,6 +111,12 @@ def _from_sphere(three: NDArray[np.float64]) -> Float64Array:
 
 FORMATS = (
     Format(
-        "E57", (".e57",), read_e57, packages=(("pye57", "pye57"),), by="pye57", carries="points, colours, viewpoint"
+        "E57",
+        (".e57",),
+        read_e57,
+        packages=(("pye57", "pye57"),),
+        isolated=True,
+        by="pye57",
+        carries="points, colours, viewpoint",
     ),
 )

@@ -51,11 +51,13 @@ def read_las(path: Path) -> Raw:
 
 FORMATS = (
     Format(
-        "LAS", (".las",), read_las, packages=(("laspy", "laspy"),), most_bytes=gates.MAX_STREAMED_BYTES, by="laspy",
+        "LAS", (".las",), read_las, packages=(("laspy", "laspy"),),
+        isolated=True, most_bytes=gates.MAX_STREAMED_BYTES, by="laspy",
         carries="points, colours",
     ),
     Format(
         "LAZ", (".laz",), read_las, packages=(("laspy", "laspy"), ("lazrs", "lazrs")),
+        isolated=True,
         most_bytes=gates.MAX_STREAMED_BYTES, by="laspy, lazrs", carries="points, colours",
     ),
 )  # fmt: skip

@@ -39,8 +39,9 @@ class Format:
     name: as people call it.  suffixes: with the dot, lower case.  read: path -> Raw; complains by gates.Damaged or an
     InputError; whatever else it raises on a strange file counts as damage.  write_mesh, write_cloud: (shape, offset
     (3,)) -> content, where offset is to be added to every coordinate in double precision as far as the format can.
-    packages: importable names -> what pip calls them, of the optional packages that it needs.  most_bytes: larger
-    files are refused unopened.  by, carries: a few words each for docs/files.md.
+    packages: importable names -> what pip calls them, of the optional packages that it needs.  isolated: read in a
+    process of its own (engine.geometry.files.isolated).  most_bytes: larger files are refused unopened.
+    by, carries: a few words each for docs/files.md.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Format:
     write_mesh: MeshWriter | None = None
     write_cloud: CloudWriter | None = None
     packages: tuple[tuple[str, str], ...] = ()
+    isolated: bool = False
     most_bytes: int = gates.MAX_BYTES
     by: str = "own"
     carries: str = "points"
@@ -90,6 +92,12 @@ def _discover() -> None:
             _add(one)
 
 
+def format_of(path: Path) -> Format | None:
+    """The format of a path's suffix."""
+    _discover()
+    return _formats.get(path.suffix.lower())
+
+
 def formats() -> list[Format]:
     """All of them, each once, by name."""
     _discover()
@@ -126,8 +134,7 @@ def read_raw(path: Path) -> Raw:
     """What the file holds, behind the gates but unchecked."""
     suffix = path.suffix.lower()
     size = _size(path)
-    _discover()
-    one = _formats.get(suffix)
+    one = format_of(path)
     if one is None or one.read is None:
         raise gates.format_unknown(path, readable())
     if size == 0:
@@ -142,6 +149,10 @@ def read_raw(path: Path) -> Raw:
     if missing:
         raise gates.package_missing(path, one.name, missing)
     try:
+        if one.isolated:
+            from .isolated import read_isolated
+
+            return read_isolated(path)
         return one.read(path)
     except InputError:
         raise
@@ -194,8 +205,7 @@ def write_mesh(path: Path | str, mesh: Mesh, offset: Float64Array | None = None)
     Raises InputError 'format_unknown', 'output_unwritable'.
     """
     path = Path(path)
-    _discover()
-    one = _formats.get(path.suffix.lower())
+    one = format_of(path)
     if one is None or one.write_mesh is None:
         raise gates.format_unknown(path, writable("mesh"))
     write_atomically(path, one.write_mesh(mesh, np.zeros(3) if offset is None else np.asarray(offset, np.float64)))
@@ -204,8 +214,7 @@ def write_mesh(path: Path | str, mesh: Mesh, offset: Float64Array | None = None)
 def write_cloud(path: Path | str, cloud: PointCloud, offset: Float64Array | None = None) -> None:
     """Writes points, normals, colours and viewpoint as far as the suffix's format has room. Otherwise as write_mesh."""
     path = Path(path)
-    _discover()
-    one = _formats.get(path.suffix.lower())
+    one = format_of(path)
     if one is None or one.write_cloud is None:
         raise gates.format_unknown(path, writable("cloud"))
     write_atomically(path, one.write_cloud(cloud, np.zeros(3) if offset is None else np.asarray(offset, np.float64)))

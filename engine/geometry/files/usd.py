@@ -147,7 +147,8 @@ def _joined_colours(parts: list[tuple[Float64Array, NDArray[np.float32] | None]]
 
 FORMATS = (
     Format(
-        "USD", (".usd", ".usda", ".usdc", ".usdz"), read_usd, packages=(("pxr", "usd-core"),), by="usd-core",
+        "USD", (".usd", ".usda", ".usdc", ".usdz"), read_usd, packages=(("pxr", "usd-core"),),
+        isolated=True, by="usd-core",
         carries="points, faces, colours",
     ),
 )  # fmt: skip
