@@ -32,7 +32,7 @@ _ARRAYS = ("points", "normals", "faces", "viewpoint", "colours", "face_materials
 
 
 def read_isolated(path: Path) -> Raw:
-    """What the format of the file's suffix reads, in a child process. Raises InputError, Damaged, MemoryError, OSError."""
+    """What the format of the file's suffix reads, in a child process. Raises InputError, Damaged or MemoryError."""
     root = str(Path(__file__).resolve().parents[3])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
     environment.setdefault("OMP_NUM_THREADS", "1")
