@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
 from .clouds import FloatArray, PointCloud
-from .meshes import IntArray, Mesh, face_areas, vertex_normals
+from .meshes import Mesh, face_areas, vertex_normals
 
 log = logging.getLogger(__name__)
 
@@ -150,22 +150,6 @@ def check_mesh(
     if not float(face_areas(mesh).sum()) > 1e-6 * float(np.ptp(values[np.unique(index)], axis=0).max()) ** 2:
         raise _without_area(source)
     return mesh
-
-
-def check_arrays(
-    points: ArrayLike,
-    normals: ArrayLike | None = None,
-    faces: ArrayLike | None = None,
-    viewpoint: ArrayLike | None = None,
-    *,
-    source: str = "The input",
-) -> tuple[FloatArray, FloatArray | None, IntArray | None, FloatArray | None]:
-    """check_mesh where there are faces, else check_cloud; answers (points or vertices, normals, faces, viewpoint)."""
-    if faces is not None and len(np.asarray(faces)):
-        mesh = check_mesh(points, faces, normals, source=source)
-        return mesh.vertices, mesh.normals, mesh.faces, _checked_viewpoint(viewpoint, source)
-    cloud = check_cloud(points, normals, viewpoint, source=source)
-    return cloud.points, cloud.normals, None, cloud.viewpoint
 
 
 def _rows_of_three(array: ArrayLike, what: str, source: str) -> NDArray[Any]:

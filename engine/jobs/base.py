@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,12 +36,14 @@ class ShapeCode:
 
 @dataclass
 class JobArrays:
-    """The input in its own (scene) frame.
+    """The input in its own (scene) frame, or about an offset in it.
 
     points: (N, 3) float32, (0, 3) where there is only a code.  normals: (N, 3) float32 or None.
     faces: (F, 3) int32 into points where the input is a mesh (its surface is sampled by the engine), or None.
     code: of a shape that has one.  kept, kept_normals: (K, 3), the part that variants leave as it is.
-    others: further shapes of a blend (points, normals, faces, code).
+    others: further shapes of a blend (points, normals, faces, code, colours).  colours: (N, 3) float32, sRGB in 0..1,
+    of the points, or None.  offset: (3,) float64, what to add to all points, and to all results, for the places in the
+    world of a survey, whose coordinates float32 cannot hold; None = nothing.
     """
 
     points: FloatArray
@@ -51,6 +53,8 @@ class JobArrays:
     kept: FloatArray | None = None
     kept_normals: FloatArray | None = None
     others: list[JobArrays] = field(default_factory=list)
+    colours: FloatArray | None = None
+    offset: NDArray[np.float64] | None = None
 
 
 @dataclass
@@ -158,7 +162,7 @@ class Reporter:
 def mesh_to_scene(mesh: Mesh, to_scene: Similarity) -> Mesh:
     """A mesh of the canonical (or any other) frame in the scene."""
     normals = None if mesh.normals is None else to_scene.apply_to_directions(mesh.normals)
-    return Mesh(to_scene.apply(mesh.vertices), mesh.faces, normals)
+    return replace(mesh, vertices=to_scene.apply(mesh.vertices), normals=normals)
 
 
 # ---------------------------------------------------------------------------------------------------------- the report

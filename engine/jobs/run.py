@@ -17,7 +17,10 @@ def run_job(request: Request, arrays: JobArrays | None, callbacks: JobCallbacks)
 
     Raises InputError (the request is at fault), JobFailed (the engine is), Cancelled.
     """
-    return find(request.kind).runner()(request, arrays, callbacks)
+    result = find(request.kind).runner()(request, arrays, callbacks)
+    if arrays is not None and arrays.offset is not None:
+        result.report["offset"] = arrays.offset.tolist()  # where the meshes lie, for whoever has the report alone
+    return result
 
 
 def explain(error: BaseException) -> EngineError:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from .options import QueueOptions
@@ -24,6 +24,7 @@ from .storage import default_data_dir, write_atomically
 
 if TYPE_CHECKING:
     import uvicorn
+    from fastapi import FastAPI
 
 log = logging.getLogger(__name__)
 
@@ -64,13 +65,35 @@ def serve(options: ServeOptions) -> int:
     os.environ["SHAPEWRIGHT_DATA_DIR"] = str(data_dir)  # the worker keeps fitted fields there too
     listening = _bind(options.host, options.port)
     port = int(listening.getsockname()[1])
+    generated = options.token_file is None
+    token_file = (options.token_file or data_dir / f"token-{port}").absolute()
+    token = _prepare_files(data_dir, token_file, generated)
+    about = {"host": options.host, "port": port, "token_file": str(token_file), "pid": os.getpid()}
+
+    from .app import create_app
+
+    app = create_app(data_dir, token, options.queue)
+    server = _server(app, lambda: _announce(about, options.announce))
+    leave.attach(server)
+    try:
+        server.run(sockets=[listening])
+    finally:
+        if generated:
+            with contextlib.suppress(OSError):
+                token_file.unlink()
+        if options.announce is not None:
+            with contextlib.suppress(OSError):
+                options.announce.unlink()
+    return 0 if server.started else 3
+
+
+def _prepare_files(data_dir: Path, token_file: Path, generated: bool) -> str:
+    """Make the data folder and read or make the token, anew where the file is `generated`. Raises InputError."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        generated = options.token_file is None
-        token_file = (options.token_file or data_dir / f"token-{port}").absolute()
         if generated:
             token_file.unlink(missing_ok=True)
-        token = read_or_make_token(token_file)
+        return read_or_make_token(token_file)
     except OSError as error:
         raise InputError(
             "data_dir_unusable",
@@ -79,34 +102,33 @@ def serve(options: ServeOptions) -> int:
             "Choose another folder with --data-dir, or another --token-file.",
         ) from error
 
+
+def _announce(about: dict[str, Any], file: Path | None) -> None:
+    """One line to standard output, and to the file."""
+    line = json.dumps(about, ensure_ascii=True)
+    if file is not None:
+        write_atomically(file, line.encode())
+    if sys.stdout is not None:
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+
+
+def _server(app: FastAPI, on_answering: Callable[[], None]) -> uvicorn.Server:
+    """on_answering: called once it answers."""
     import uvicorn
-
-    from .app import create_app
-
-    app = create_app(data_dir, token, options.queue)
-
-    def announce() -> None:
-        line = json.dumps(
-            {"host": options.host, "port": port, "token_file": str(token_file), "pid": os.getpid()}, ensure_ascii=True
-        )
-        if options.announce is not None:
-            write_atomically(options.announce, line.encode())
-        if sys.stdout is not None:
-            with contextlib.suppress(OSError, ValueError):  # nobody reads it
-                sys.stdout.write(line + "\n")
-                sys.stdout.flush()
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets=sockets)
             if self.started:
-                announce()
+                on_answering()
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             app.state.jobs.end_streams()
             await super().shutdown(sockets=sockets)
 
-    server = Server(
+    return Server(
         uvicorn.Config(
             app,
             http="h11",
@@ -120,17 +142,6 @@ def serve(options: ServeOptions) -> int:
             timeout_graceful_shutdown=1,
         )
     )
-    leave.attach(server)
-    try:
-        server.run(sockets=[listening])
-    finally:
-        if generated:
-            with contextlib.suppress(OSError):
-                token_file.unlink()
-        if options.announce is not None:
-            with contextlib.suppress(OSError):
-                options.announce.unlink()
-    return 0 if server.started else 3
 
 
 # ---------------------------------------------------------------------------------------------------------- the parent

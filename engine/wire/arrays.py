@@ -8,24 +8,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geometry.checks import check_arrays
+from ..geometry.checks import check_cloud, check_mesh
 from ..geometry.clouds import FloatArray
 from ..geometry.meshes import IntArray, Mesh, vertex_normals
 from ..jobs.base import JobArrays, ShapeCode
 from ..jobs.kinds import Kind
-from .npz import CODE, MAX_ROWS, POSE, Member, malformed, read_npz, rows, write_npz
+from .npz import CODE, MAX_ROWS, POSE, Member, exactly, malformed, read_npz, rows, write_npz
 
 MAX_SHAPES = 16  # in one request
 
 _SHAPE_MEMBERS = {
-    "points": rows("fiu"), "normals": rows("fiu"), "faces": rows("iu", 2 * MAX_ROWS), "code": CODE, "pose": POSE,
+    "points": rows("fiu"), "normals": rows("fiu"), "faces": rows("iu", 2 * MAX_ROWS), "colours": rows("f"),
+    "code": CODE, "pose": POSE,
 }  # fmt: skip
 _SUFFIXES = ["", *(f"_{n}" for n in range(2, MAX_SHAPES + 1))]
 _INPUT_MEMBERS: dict[str, Member] = {
     f"{name}{suffix}": member for suffix in _SUFFIXES for name, member in _SHAPE_MEMBERS.items()
-} | {"kept": rows("fiu"), "kept_normals": rows("fiu")}
+}
+_OF_ALL: dict[str, Member] = {"kept": rows("fiu"), "kept_normals": rows("fiu"), "offset": exactly("f", 3)}
 _MESH_MEMBERS = {
-    "vertices": rows("f"), "faces": rows("iu", 2 * MAX_ROWS), "normals": rows("f"), "code": CODE, "pose": POSE,
+    "vertices": rows("f"), "faces": rows("iu", 2 * MAX_ROWS), "normals": rows("f"), "colours": rows("f"),
+    "code": CODE, "pose": POSE,
 }  # fmt: skip
 
 
@@ -33,19 +36,19 @@ _MESH_MEMBERS = {
 
 
 def unpack_arrays(source: Path | bytes) -> JobArrays:
-    """NPZ -> JobArrays: points (N, 3), normals (N, 3) or None, faces (F, 3) or None; code and pose; kept,
-    kept_normals; and the same of a second shape in points_2, code_2 ..., and so on.
+    """NPZ -> JobArrays: points (N, 3); normals, faces, colours where they came; code and pose; the same of a second
+    shape in points_2, code_2 ..., and so on; kept, kept_normals; offset.
 
     Raises InputError 'arrays_invalid' or 'arrays_too_large' before anything of the declared size is allocated. Values
     (NaN, degenerate and so on) are `checked_arrays`'s matter.
     """
-    members = read_npz(source, _INPUT_MEMBERS)
+    members = read_npz(source, _INPUT_MEMBERS | _OF_ALL)
     if "points" not in members and "code" not in members:
         raise malformed("'points' is missing.")
     given = [suffix for suffix in _SUFFIXES if f"points{suffix}" in members or f"code{suffix}" in members]
     shapes = [_shape(members, suffix) for suffix in given]
     used = {f"{name}{suffix}" for suffix in _SUFFIXES[: len(shapes)] for name in _SHAPE_MEMBERS}
-    if stray := set(members) - used - {"kept", "kept_normals"}:
+    if stray := set(members) - used - set(_OF_ALL):
         raise malformed(f"'{sorted(stray)[0]}' belongs to no shape: they are numbered without gaps.")
     first = shapes[0]
     first.others = shapes[1:]
@@ -55,6 +58,10 @@ def unpack_arrays(source: Path | bytes) -> JobArrays:
             first.kept_normals = _float32(members["kept_normals"])
             if len(first.kept_normals) != len(first.kept):
                 raise malformed(f"There are {len(first.kept)} kept points and {len(first.kept_normals)} kept normals.")
+    if "offset" in members:
+        first.offset = np.asarray(members["offset"], np.float64)
+        if not np.isfinite(first.offset).all():
+            raise malformed("'offset' has numbers that are not finite.")
     return first
 
 
@@ -68,7 +75,11 @@ def pack_arrays(arrays: JobArrays) -> bytes:
             members[f"normals{suffix}"] = np.asarray(shape.normals, np.float32)
         if shape.faces is not None:
             members[f"faces{suffix}"] = np.asarray(shape.faces, np.int32)
+        if shape.colours is not None:
+            members[f"colours{suffix}"] = np.asarray(shape.colours, np.float32)
         members |= _code_members(shape.code, suffix)
+    if arrays.offset is not None:
+        members["offset"] = np.asarray(arrays.offset, np.float64)
     if arrays.kept is not None:
         members["kept"] = np.asarray(arrays.kept, np.float32)
     if arrays.kept_normals is not None:
@@ -78,7 +89,7 @@ def pack_arrays(arrays: JobArrays) -> bytes:
 
 def checked_arrays(kind: Kind, arrays: JobArrays) -> JobArrays:
     """The arrays without the few rows that are not numbers. Raises InputError for what a `kind` job has no use for, and
-    for points that show no shape (engine.geometry.checks.check_arrays)."""
+    for points that show no shape (engine.geometry.checks)."""
     if not kind.codes and (arrays.code is not None or any(shape.code is not None for shape in arrays.others)):
         raise malformed(f"A '{kind.name}' job takes no 'code'.")
     if not kind.several and arrays.others:
@@ -87,6 +98,7 @@ def checked_arrays(kind: Kind, arrays: JobArrays) -> JobArrays:
         raise malformed(f"A '{kind.name}' job takes no 'kept' points.")
     answer = _checked_shape(arrays)
     answer.others = [_checked_shape(shape) for shape in arrays.others]
+    answer.offset = arrays.offset
     if arrays.kept is not None:
         good = np.isfinite(arrays.kept).all(1)
         if not good.any():
@@ -100,8 +112,11 @@ def checked_arrays(kind: Kind, arrays: JobArrays) -> JobArrays:
 def _checked_shape(shape: JobArrays) -> JobArrays:
     if shape.code is not None and len(shape.points) == 0:
         return shape
-    points, normals, faces, _ = check_arrays(shape.points, shape.normals, shape.faces)
-    return JobArrays(points, normals, faces, shape.code)
+    if shape.faces is not None and len(shape.faces):
+        mesh = check_mesh(shape.points, shape.faces, shape.normals, colours=shape.colours)
+        return JobArrays(mesh.vertices, mesh.normals, mesh.faces, shape.code, colours=mesh.colours)
+    cloud = check_cloud(shape.points, shape.normals, colours=shape.colours)
+    return JobArrays(cloud.points, cloud.normals, None, shape.code, colours=cloud.colours)
 
 
 def _shape(members: dict[str, NDArray[Any]], suffix: str) -> JobArrays:
@@ -111,7 +126,9 @@ def _shape(members: dict[str, NDArray[Any]], suffix: str) -> JobArrays:
     if normals is not None and len(normals) != len(points):
         raise malformed(f"There are {len(points)} points and {len(normals)} normals.")
     faces = _faces(members[f"faces{suffix}"], len(points)) if f"faces{suffix}" in members else None
-    return JobArrays(points, normals, faces, _code(members, suffix))
+    return JobArrays(
+        points, normals, faces, _code(members, suffix), colours=_colours(members, f"colours{suffix}", len(points))
+    )
 
 
 # -------------------------------------------------------------------------------------------------------------- meshes
@@ -119,11 +136,13 @@ def _shape(members: dict[str, NDArray[Any]], suffix: str) -> JobArrays:
 
 def pack_mesh(mesh: Mesh, code: ShapeCode | None = None) -> bytes:
     """Mesh -> NPZ with vertices (V, 3) float32, faces (F, 3) int32, normals (V, 3) float32 (made where absent), and,
-    where the shape has one, code float32 and pose (4, 4) float64."""
+    where the mesh has them, colours (V, 3) float32, code float32 and pose (4, 4) float64."""
     vertices = np.asarray(mesh.vertices, np.float32)
     faces = np.asarray(mesh.faces, np.int32)
     normals = mesh.normals if mesh.normals is not None else vertex_normals(Mesh(vertices, faces))
     members = {"vertices": vertices, "faces": faces, "normals": np.asarray(normals, np.float32)}
+    if mesh.colours is not None:
+        members["colours"] = np.asarray(mesh.colours, np.float32)
     return write_npz(members | _code_members(code))
 
 
@@ -134,14 +153,15 @@ def unpack_mesh(source: Path | bytes) -> tuple[Mesh, ShapeCode | None]:
     normals = _float32(members["normals"]) if "normals" in members else None
     if normals is not None and len(normals) != len(vertices):
         raise malformed(f"There are {len(vertices)} vertices and {len(normals)} normals.")
-    return Mesh(vertices, _faces(members["faces"], len(vertices)), normals), _code(members)
+    colours = _colours(members, "colours", len(vertices))
+    return Mesh(vertices, _faces(members["faces"], len(vertices)), normals, colours), _code(members)
 
 
 # --------------------------------------------------------------------------------------------------------------- parts
 
 
 def _float32(array: NDArray[Any]) -> FloatArray:
-    with np.errstate(over="ignore"):  # beyond float32 becomes inf, which check_arrays refuses by name
+    with np.errstate(over="ignore"):  # beyond float32 becomes inf, which the checks refuse by name
         return np.ascontiguousarray(array, np.float32)
 
 
@@ -149,6 +169,17 @@ def _faces(array: NDArray[Any], count: int) -> IntArray:
     if len(array) and (int(array.min()) < 0 or int(array.max()) >= count):
         raise malformed(f"'faces' refers to points outside 0 to {count - 1}.")
     return np.ascontiguousarray(array, np.int32)
+
+
+def _colours(members: dict[str, NDArray[Any]], name: str, count: int) -> FloatArray | None:
+    if name not in members:
+        return None
+    colours = _float32(members[name])
+    if len(colours) != count:
+        raise malformed(f"There are {count} points and {len(colours)} colours.")
+    if not ((colours >= 0) & (colours <= 1)).all():  # false for NaN too
+        raise malformed(f"'{name}' has numbers outside 0 to 1.")
+    return colours
 
 
 def _code(members: dict[str, NDArray[Any]], suffix: str = "") -> ShapeCode | None:

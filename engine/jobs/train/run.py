@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,20 +76,6 @@ def run_train(request: TrainRequest, arrays: JobArrays | None, callbacks: JobCal
         )
     dataset = _library(request, arrays, runs)
 
-    since = {"": began}
-
-    def on_progress(stage: str, within: float, left: float | None, state: TrainingProgress | None) -> None:
-        begin, end = STAGES.get(stage, (0.0, 1.0))
-        since.setdefault(stage, since[""])  # a stage tells of itself late: it began when the one before it ended
-        since[""] = time.monotonic()
-        if left is not None:  # of this stage; the later ones take their share of what this one takes
-            left += (time.monotonic() - since[stage] + left) * (1.0 - end) / (end - begin)
-        fraction = begin + (end - begin) * min(max(within, 0.0), 1.0)
-        message = ""
-        if state is not None:
-            message = f"Step {state.step:,} of {state.steps:,}, loss {state.loss:.3g}"
-        callbacks.on_progress(Progress(stage, min(fraction, 0.999), left, message))
-
     def on_preview(mesh: Mesh, resolution: int) -> None:
         callbacks.on_preview(Preview(mesh, resolution))
 
@@ -109,7 +96,7 @@ def run_train(request: TrainRequest, arrays: JobArrays | None, callbacks: JobCal
         start_from=request.start_from or None,
         workers=max((os.cpu_count() or 2) - 1, 1),  # one core stays for the person who waits
         device=device,
-        on_progress=on_progress,
+        on_progress=_told(callbacks, began),
         on_preview=on_preview,
         validations=VALIDATIONS,
         should_stop=callbacks.should_stop,
@@ -128,6 +115,27 @@ def run_train(request: TrainRequest, arrays: JobArrays | None, callbacks: JobCal
     }
     callbacks.on_progress(Progress("Done", 1.0, 0.0))
     return JobResult([], report)
+
+
+def _told(
+    callbacks: JobCallbacks, began: float
+) -> Callable[[str, float, float | None, TrainingProgress | None], None]:
+    """`train_prior`'s progress as the job's. began: time.monotonic() at the job's start."""
+    since = {"": began}
+
+    def on_progress(stage: str, within: float, left: float | None, state: TrainingProgress | None) -> None:
+        begin, end = STAGES.get(stage, (0.0, 1.0))
+        since.setdefault(stage, since[""])  # a stage tells of itself late: it began when the one before it ended
+        since[""] = time.monotonic()
+        if left is not None:  # of this stage; the later ones take their share of what this one takes
+            left += (time.monotonic() - since[stage] + left) * (1.0 - end) / (end - begin)
+        fraction = begin + (end - begin) * min(max(within, 0.0), 1.0)
+        message = ""
+        if state is not None:
+            message = f"Step {state.step:,} of {state.steps:,}, loss {state.loss:.3g}"
+        callbacks.on_progress(Progress(stage, min(fraction, 0.999), left, message))
+
+    return on_progress
 
 
 def _pose_steps(steps: int | None, minutes: float | None) -> int:

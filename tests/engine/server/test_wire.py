@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 from engine.errors import InputError
 from engine.geometry.meshes import Mesh
-from engine.jobs.base import JobArrays
+from engine.jobs.base import JobArrays, JobCallbacks
 from engine.jobs.complete.request import CompleteRequest
-from engine.jobs.kinds import parse_request
+from engine.jobs.kinds import find, parse_request
+from engine.jobs.run import run_job
 from engine.jobs.selftest.request import SelftestRequest
 from engine.plain_json import plain
 from engine.wire import npz as npz_reader
-from engine.wire.arrays import pack_arrays, pack_mesh, unpack_arrays, unpack_mesh
+from engine.wire.arrays import checked_arrays, pack_arrays, pack_mesh, unpack_arrays, unpack_mesh
 
 GENERATOR = np.random.default_rng(0)
 POINTS = GENERATOR.normal(size=(50, 3)).astype(np.float32)
@@ -152,6 +153,29 @@ def test_mesh_round_trip_makes_normals() -> None:
     np.testing.assert_allclose(again.normals[:4], [[0, 0, 1]] * 4, atol=1e-6)
 
 
+def test_colours_and_the_offset_travel_and_rows_stay_together() -> None:
+    colours = GENERATOR.uniform(size=(50, 3)).astype(np.float32)
+    offset = np.array([500_000.0, 4_649_776.5, 12.25])
+    points = POINTS.copy()
+    points[7] = np.nan
+    sent = JobArrays(points, colours=colours, offset=offset, others=[JobArrays(POINTS, None, FACES, colours=colours)])
+    got = checked_arrays(find("blend"), unpack_arrays(pack_arrays(sent)))
+    np.testing.assert_array_equal(got.colours, np.delete(colours, 7, axis=0))
+    np.testing.assert_array_equal(got.points, np.delete(points, 7, axis=0))
+    np.testing.assert_array_equal(got.others[0].colours, colours)
+    assert got.offset is not None and got.offset.tolist() == offset.tolist()
+    mesh = Mesh(POINTS, FACES, None, colours)
+    again, _ = unpack_mesh(pack_mesh(mesh))
+    np.testing.assert_array_equal(again.colours, colours)
+    assert unpack_mesh(pack_mesh(Mesh(POINTS, FACES)))[0].colours is None
+
+
+def test_the_report_repeats_the_offset() -> None:
+    arrays = JobArrays(np.zeros((0, 3), np.float32), offset=np.array([1e6, 0.0, -3.5]))
+    result = run_job(SelftestRequest(resolution=16, device="cpu"), arrays, JobCallbacks())
+    assert result.report["offset"] == [1e6, 0.0, -3.5]
+
+
 GOOD = npz(points=POINTS, faces=FACES)
 
 
@@ -172,6 +196,13 @@ GOOD = npz(points=POINTS, faces=FACES)
         pytest.param(npz(points=np.zeros(5, [("x", "f4")])), id="records"),
         pytest.param(npz(points=POINTS, normals=POINTS[:7]), id="too few normals"),
         pytest.param(npz(points=POINTS, faces=FACES.astype(np.float32)), id="faces of floats"),
+        pytest.param(npz(points=POINTS, colours=POINTS), id="colours outside 0 to 1"),
+        pytest.param(npz(points=POINTS, colours=np.full((50, 3), np.nan)), id="colours that are no numbers"),
+        pytest.param(npz(points=POINTS, colours=np.zeros((50, 3), np.uint8)), id="colours as whole numbers"),
+        pytest.param(npz(points=POINTS, colours=np.zeros((7, 3))), id="too few colours"),
+        pytest.param(npz(points=POINTS, offset=np.zeros((1, 3))), id="an offset of another shape"),
+        pytest.param(npz(points=POINTS, offset=np.array([0, np.inf, 0])), id="an offset without end"),
+        pytest.param(npz(points=POINTS, offset_2=np.zeros(3)), id="two offsets"),
         pytest.param(npz(points=POINTS, faces=FACES + 40), id="faces beyond"),
         pytest.param(npz(points=POINTS, faces=FACES - 60), id="faces negative"),
         pytest.param(raw_npz({"points.npy": b"no npy"}), id="no npy"),
