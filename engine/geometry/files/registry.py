@@ -1,8 +1,8 @@
 """The formats: each a file in this folder that says `FORMATS = (Format(...), ...)`, found without a list of them.
 
-A format of somebody's own (a test's, a studio's) is added by `register`; it is then read and written by every command,
-by the batch script and by whoever calls `load` or `write_mesh`. The wire carries arrays and the extension gives
-Blender's own objects, so neither ever sees a file's format.
+A format of somebody's own (a test's, a plugin's: engine.plugins) is added by `register`; it is then read and written by
+every command, by the batch script and by whoever calls `load` or `write_mesh`. The wire carries arrays and the extension
+gives Blender's own objects, so neither ever sees a file's format.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ... import plugins
 from ...errors import InputError
 from ..clouds import PointCloud
 from ..meshes import Mesh
@@ -81,7 +82,7 @@ def _add(added: Format) -> None:
 
 
 def _discover() -> None:
-    """Import every module of this folder once and take the formats that it declares."""
+    """Import every module of this folder once and take the formats that it declares; then those of plugins."""
     global _found
     if _found:
         return
@@ -90,6 +91,7 @@ def _discover() -> None:
     for module in sorted(pkgutil.iter_modules([str(Path(__file__).parent)]), key=lambda found: found.name):
         for one in getattr(importlib.import_module(f"{package}.{module.name}"), "FORMATS", ()):
             _add(one)
+    plugins.load("formats")
 
 
 def format_of(path: Path) -> Format | None:

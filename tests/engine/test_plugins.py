@@ -1,0 +1,40 @@
+"""Modules from outside that add to the registries."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+FORMAT = """
+import numpy as np
+from engine.geometry.files import Format, Raw, register
+
+def read(path):
+    return Raw(np.array([[float(v) for v in row.split(";")] for row in path.read_text().splitlines()]))
+
+register(Format("semicolons", (".semi",), read))
+"""
+
+READ = """
+import sys
+from pathlib import Path
+from engine.geometry.files import load, readable
+assert ".semi" in readable()
+assert load(Path(sys.argv[1])).points.shape == (20, 3)
+"""
+
+
+def test_a_format_from_outside_is_named_by_the_environment(tmp_path: Path) -> None:
+    (tmp_path / "semicolons.py").write_text(FORMAT, "utf-8")
+    cloud = tmp_path / "cloud.semi"
+    cloud.write_text("\n".join(f"{k};{k % 3};{k % 4}" for k in range(20)), "utf-8")
+    paths = os.pathsep.join([str(ROOT), str(tmp_path)])
+    environment = {**os.environ, "PYTHONPATH": paths, "SHAPEWRIGHT_PLUGINS": "formats:semicolons"}
+    subprocess.run([sys.executable, "-c", READ, str(cloud)], env=environment, check=True)
+    environment["SHAPEWRIGHT_PLUGINS"] = "jobs:semicolons"
+    code = "from engine.geometry.files import readable; assert '.semi' not in readable()"
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
