@@ -1,8 +1,8 @@
 """The formats: each a file in this folder that says `FORMATS = (Format(...), ...)`, found without a list of them.
 
-A format of somebody's own (a test's, a plugin's: engine.plugins) is added by `register`; it is then read and written
-by every command, by the batch script and by whoever calls `load` or `write_mesh`. The wire carries arrays and the extension
-gives Blender's own objects, so neither ever sees a file's format.
+A format of somebody's own (a test's, a plugin's: engine.plugins) is added by `register`. It is then read and written
+by every command, by the batch script and by whoever calls `load` or `write_mesh`. The wire carries arrays and the
+extension gives Blender's own objects, so neither ever sees a file's format.
 """
 
 from __future__ import annotations
