@@ -1,1 +1,1 @@
-"""The command line: `main` reads the arguments, one file a command."""
+"""The command line: `main` reads the arguments, one file in commands/ a command."""

@@ -1,84 +1,139 @@
-"""A file as a job's input, and what reading it decided into the job's report: the same for every command.
-
-Where a file's coordinates are far from the origin (surveys), the job works about an offset. What the caller says and
-hears stays in the file's own frame: viewpoints and poses are moved in, the report's and the result's coordinates out.
-"""
+"""Arguments read and outputs checked: what every command does before its work begins."""
 
 from __future__ import annotations
 
+import argparse
+import json
+import math
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
+from ..errors import InputError
 
-from ..geometry.files import Loaded, load
-from ..jobs.base import JobArrays
-from ..jobs.complete.request import CompleteRequest
-from ..jobs.fit.request import FitRequest
-
-R = TypeVar("R", CompleteRequest, FitRequest)
+_SIGNED = ("--up", "--viewpoint", "--pose-matrix")
 
 
-def arrays_of(loaded: Loaded) -> JobArrays:
-    return JobArrays(loaded.points, loaded.normals, loaded.faces)
+# ---------------------------------------------------------------------------------------------------------- arguments
 
 
-def read_input(path: Path, request: R) -> tuple[Loaded, R, R]:
-    """The file; the request with the file's viewpoint where it has none of its own; and the same about the offset."""
-    loaded = load(path)
-    if request.viewpoint is None and loaded.viewpoint is not None:
-        request = request.but(viewpoint=_three(loaded.viewpoint.astype(np.float64) + loaded.offset))
-    local = request
-    if loaded.moved and request.viewpoint is not None:
-        local = local.but(viewpoint=_three(np.asarray(request.viewpoint) - loaded.offset))
-    if loaded.moved and isinstance(local, CompleteRequest) and local.pose is not None:
-        moved = np.array(local.pose, np.float64).reshape(4, 4)
-        moved[:3, 3] -= loaded.offset
-        local = local.but(pose=tuple(moved.ravel().tolist()))
-    return loaded, request, local
+def join_signed(arguments: list[str]) -> list[str]:
+    """argparse takes the value of '--up -y' or '--viewpoint -1,2,3' for an option of its own: join the two."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] in _SIGNED:
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
-def _three(values: np.ndarray[Any, Any]) -> tuple[float, float, float]:
-    x, y, z = (float(v) for v in values)
-    return x, y, z
+def positive(text: str) -> float:
+    """Of argparse's `type`: a finite number above 0."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
 
 
-def tell(report: dict[str, Any], loaded: Loaded, up: str = "+z") -> None:
-    """Into a job's report: what was decided in reading, what was dropped, and places in the file's own frame."""
-    report["input_file"] = {
-        "notes": loaded.notes,
-        "dropped_points": loaded.dropped,
-        "offset": loaded.offset.tolist(),
-        "colours": loaded.colours is not None,
-        "materials": list(loaded.materials),
-    }
-    if not loaded.moved:
-        return
-    alignment = report.get("alignment")
-    if isinstance(alignment, dict) and alignment.get("matrix") is not None:
-        matrix = np.array(alignment["matrix"], np.float64)
-        moved = matrix.reshape(4, 4)
-        moved[:3, 3] += loaded.offset
-        alignment["matrix"] = moved.reshape(matrix.shape).tolist()
-    settings = report.get("settings")
-    if isinstance(settings, dict) and settings.get("viewpoint") is not None:
-        settings["viewpoint"] = (np.array(settings["viewpoint"], np.float64) + loaded.offset).tolist()
-    ground = (report.get("evidence") or {}).get("ground")
-    if isinstance(ground, dict) and "height" in ground:
-        from ..frames import up_rotation
-
-        ground["height"] += float((up_rotation(up) @ loaded.offset)[2])
+def count(text: str) -> int:
+    """Of argparse's `type`: a whole number from 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
 
 
-def notes_text(loaded: Loaded, name: str) -> list[str]:
-    """A line for a person to each note."""
-    return [f"{name}: {note}" for note in loaded.notes]
+def names(text: str | None) -> list[str] | None:
+    """'A, B' -> ['A', 'B']; None for None and for nothing."""
+    return [part.strip() for part in text.split(",") if part.strip()] if text else None
 
 
-def offset_note(loaded: Loaded, output: Path) -> list[str]:
-    """Where the result stays about the offset, since its format has single precision only."""
-    if not loaded.moved or output.suffix.lower() != ".stl":
-        return []
-    x, y, z = loaded.offset
-    place = f"({x:.12g}, {y:.12g}, {z:.12g})"
-    return [f"STL has no digits for places so far from the origin: {output.name} is about {place}."]
+def axis(text: str) -> str:
+    """'y' -> '+y'; what begins with a sign stays."""
+    return text if text[:1] in "+-" else f"+{text}"
+
+
+def viewpoint(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != 3:
+        raise InputError(
+            "usage",
+            "--viewpoint cannot be understood.",
+            f"It is {text!r}, not three numbers.",
+            "Write it as --viewpoint=0.5,-2,1.4.",
+        )
+    return values
+
+
+def pose_matrix(text: str | None) -> Any:
+    """--pose-matrix: a JSON file with 4 rows of 4 numbers, 16 numbers or a report that holds them; or 16 numbers."""
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        pass
+    try:
+        value = json.loads(Path(text).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            "usage",
+            "--pose-matrix cannot be understood.",
+            f"It is neither 16 numbers nor a JSON file that can be read: {error}.",
+            "Give a report of an earlier run, a file with 4 rows of 4 numbers, or 16 numbers row by row, with commas.",
+        ) from None
+    return value.get("alignment", {}).get("matrix", value) if isinstance(value, dict) else value
+
+
+# --------------------------------------------------------------------------------------------------------------- files
+
+
+def numbered(output: Path, number: int) -> Path:
+    """OUT for the first of several meshes, OUT_2, OUT_3, ... (before the suffix) for the others."""
+    return output if number == 1 else output.with_name(f"{output.stem}_{number}{output.suffix}")
+
+
+def check_suffix(output: Path) -> None:
+    """Raises InputError where no format of that name is written."""
+    from ..geometry.files import writable
+
+    known = writable("mesh")
+    if output.suffix.lower() not in known:
+        raise InputError(
+            "output_format",
+            f"The output '{output.name}' cannot be written.",
+            f"Its suffix is {output.suffix!r}; a mesh is written as {', '.join(known)}.",
+            "Give the output file one of these suffixes.",
+        )
+
+
+def check_output(output: Path, source: Path | None = None) -> None:
+    """Refuse before an hour of work, not after it."""
+    check_suffix(output)
+    folder = output.absolute().parent
+    if not folder.is_dir():
+        raise InputError(
+            "output_folder",
+            f"The output '{output.name}' cannot be written.",
+            f"The folder '{folder}' does not exist.",
+            "Make the folder first, or choose another one.",
+        )
+    if output.is_dir():
+        raise InputError(
+            "output_is_folder",
+            f"The output '{output.name}' cannot be written.",
+            "It is a folder.",
+            "Name a file in it.",
+        )
+    if source is not None and output.exists() and source.exists() and output.samefile(source):
+        raise InputError(
+            "output_is_input",
+            f"The output '{output.name}' cannot be written.",
+            "It is the input itself, which would be lost.",
+            "Choose another name for the output.",
+        )

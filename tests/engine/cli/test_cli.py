@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import ast
 import dataclasses
 import json
 import os
@@ -16,6 +18,7 @@ import pytest
 
 from engine import __version__
 from engine.cli import main as cli
+from engine.cli import registry, terminal
 from engine.errors import Cancelled
 from engine.geometry.clouds import PointCloud
 from engine.geometry.files import read_shape, write_cloud
@@ -42,6 +45,7 @@ class Recorder:
         self.requests: list[CompleteRequest] = []
         self.arrays: list[JobArrays] = []
         self.error: BaseException | None = None
+        self.told: dict[str, Any] = {}
 
     def __call__(self, request: CompleteRequest, arrays: JobArrays, callbacks: JobCallbacks) -> JobResult:
         self.requests.append(request)
@@ -56,7 +60,7 @@ class Recorder:
             "prior": {"name": request.prior, "version": "1"},
             "residual": {"median": np.float32(0.5), "p95": float("nan")},
         }
-        return JobResult(meshes, report)
+        return JobResult(meshes, report | self.told)
 
 
 def run_instead(monkeypatch: pytest.MonkeyPatch, kind: str, runner: str) -> None:
@@ -138,13 +142,12 @@ def test_complete_tells_people_what_it_did(
     assert status == 0 and str(tmp_path / "a.glb") in out and "{" not in out
 
 
-def test_warnings_and_confidence_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_warnings_and_confidence_are_told(
+    capsys: pytest.CaptureFixture[str], recorder: Recorder, scan: Path, tmp_path: Path
+) -> None:
     warning = {"code": "c", "what": "What happened.", "why": "The cause.", "remedy": "Use Fit Shape."}
-    cli._summarise({
-        "outputs": ["a.ply"], "timings": {"total": 1.0}, "warnings": [warning],
-        "confidence": {"value": 0.123, "threshold": 0.5},
-    })  # fmt: skip
-    said = capsys.readouterr().out
+    recorder.told = {"warnings": [warning], "confidence": {"value": 0.123, "threshold": 0.5}}
+    _, said, _ = run(capsys, "complete", scan, "-o", tmp_path / "a.ply")
     assert "Confidence 0.12" in said and "Warning: What happened. The cause. Use Fit Shape." in said
 
 
@@ -302,6 +305,98 @@ def test_usage_errors_and_help(capsys: pytest.CaptureFixture[str]) -> None:
             cli.main(arguments)
         assert left.value.code == 0
         assert capsys.readouterr().out
+
+
+def test_a_registered_command_is_one_like_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    def add(commands: Any, common: argparse.ArgumentParser) -> None:
+        parser = commands.add_parser("greet", parents=[common], help="say hello")
+        parser.add_argument("name")
+        parser.set_defaults(run=lambda options: terminal.answer(options, {"hello": options.name}, ["hello"]))
+
+    assert refused(capsys, "greet", "you") == "usage"
+    registry.register("greet", add)
+    try:
+        assert run(capsys, "greet", "you", "--json")[:2] == (0, '{"hello": "you"}\n')
+        with pytest.raises(SystemExit):
+            cli.main(["--help"])
+        assert "say hello" in capsys.readouterr().out
+        for name in ("greet", "complete"):
+            with pytest.raises(ValueError, match=name):
+                registry.register(name, add)
+    finally:
+        registry.unregister("greet")
+
+
+def test_every_file_of_the_folder_is_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    files = {path.stem for path in (ROOT / "engine" / "cli" / "commands").glob("*.py")} - {"__init__"}
+    assert {"complete", "fit", "generate", "train", "doctor"} <= files
+    for name in files:
+        with pytest.raises(SystemExit) as left:
+            cli.main([name, "--help"])
+        assert left.value.code == 0 and f"shapewright {name}" in capsys.readouterr().out
+
+
+def test_commands_lean_on_each_other_in_one_direction() -> None:
+    """No file of commands/ is imported by another, nobody imports main, and private names stay where they are."""
+    for path in (ROOT / "engine" / "cli").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                assert node.module not in ("main", "cli.main") and "commands" not in (node.module or ""), path
+                assert not any(alias.name.startswith("_") and alias.name != "__version__" for alias in node.names), path
+
+
+# ------------------------------------------------------------------------------------------------------------ any kind
+
+
+def test_any_kind_runs_with_the_options_of_its_schema(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    status, out, _ = run(capsys, "run", "--json")
+    assert status == 0 and {"selftest", "slide", "complete"} <= set(json.loads(out)["kinds"])
+    with pytest.raises(SystemExit):
+        cli.main(["run", "slide", "--help"])
+    assert "a list of at most 64 numbers from -10 to 10" in " ".join(capsys.readouterr().out.split())
+    status, out, err = run(
+        capsys, "run", "selftest", "--resolution", 24, "--device", "cpu", "-o", tmp_path, "--format", "obj", "--json"
+    )
+    report = json.loads(out)
+    assert status == 0 and report["request"]["resolution"] == 24, err
+    (written,) = report["outputs"]
+    mesh = read_shape(Path(written))
+    assert isinstance(mesh, Mesh) and len(mesh.faces) == report["faces"]
+    assert refused(capsys, "run", "selftest", "--resolution", 24, "-o", tmp_path, "--format", "obj") == "output_exists"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["nothing"], "kind_unknown"),
+        (["selftest", "--resolution", "some"], "request_invalid"),
+        (["selftest", "--colour", "red"], "usage"),
+        (["selftest", "SCAN"], "usage"),
+        (["complete"], "usage"),
+        (["complete", "SCAN", "--viewpoint", "1,2"], "request_invalid"),
+        (["complete", "SCAN", "--align", "maybe"], "request_invalid"),
+    ],
+)
+def test_what_a_kind_does_not_take_is_refused(
+    capsys: pytest.CaptureFixture[str], recorder: Recorder, scan: Path, arguments: list[str], code: str
+) -> None:
+    assert refused(capsys, "run", *[scan if one == "SCAN" else one for one in arguments]) == code
+    assert not recorder.requests
+
+
+def test_a_kind_gets_inputs_and_settings(
+    capsys: pytest.CaptureFixture[str], recorder: Recorder, scan: Path, tmp_path: Path
+) -> None:
+    options = ["--hypotheses", "2", "--class-name", "12", "--noise", "0.5", "--viewpoint", "-1,2,3"]
+    status, out, _ = run(capsys, "run", "complete", scan, *options, "-o", tmp_path / "new", "--json")
+    assert status == 0 and len(json.loads(out)["outputs"]) == 2
+    assert recorder.requests[0] == CompleteRequest(hypotheses=2, class_name="12", noise=0.5, viewpoint=(-1.0, 2.0, 3.0))
+    assert len(recorder.arrays[0].points) == 200
+    run(capsys, "run", "complete", scan)
+    assert recorder.requests[1].viewpoint == (1.0, 2.0, 3.0)  # the file's own
+
+
+# -------------------------------------------------------------------------------------------------------------- priors
 
 
 def test_priors(capsys: pytest.CaptureFixture[str]) -> None:

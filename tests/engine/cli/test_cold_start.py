@@ -20,7 +20,10 @@ CHAIR = ROOT / "examples" / "chair_scan.ply"
 COMMAND = """
 import sys
 from engine.cli.main import main
-status = main(sys.argv[1:])
+try:
+    status = main(sys.argv[1:])
+except SystemExit as left:
+    status = left.code
 print("LOADED", *(name for name in sys.modules))
 sys.exit(status)
 """
@@ -76,6 +79,15 @@ def torus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_completion_loads_no_compiler_and_no_algebra(tmp_path: Path) -> None:
     loaded = _loaded(COMMAND, "complete", CHAIR, "-o", tmp_path / "a.ply", "--resolution", 32, "--device", "cpu")
     assert "torch" in loaded and not loaded & {*NEVER, *NOT_OF_A_COMMAND}
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["complete", "--help"], ["fit", "--help"], ["priors", "list"], ["run"]]
+)
+def test_what_only_talks_loads_no_torch(arguments: list[str]) -> None:
+    loaded = _loaded(COMMAND, *arguments)
+    assert "engine.cli.terminal" in loaded
+    assert not loaded & {*NEVER, *NOT_OF_A_COMMAND, "torch", "scipy", "numba", "skimage", "trimesh"}
 
 
 @pytest.mark.parametrize("method", [(), ("--method", "siren", "--iterations", "2")])

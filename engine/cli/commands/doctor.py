@@ -1,14 +1,19 @@
-"""Is this installation able to work? Each check says what it found and, where it fails, what to do."""
+"""`doctor`: is this installation able to work? Each check says what it found and, where it fails, what to do."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from ..errors import EngineError, JobFailed
+from ... import PROTOCOL_VERSION, __version__
+from ...errors import EngineError, JobFailed
+from .. import options as shared
+from ..terminal import DONE, FAILED, answer
 
 REINSTALL = "Install the engine again (pip install of the project)."
 
@@ -21,6 +26,27 @@ class Check:
     ok: bool
     detail: str
     remedy: str = ""
+
+
+def add(commands: Any, common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser("doctor", parents=[common], help="check this installation")
+    shared.add_device(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    def tell(check: Check) -> None:
+        if options.json:
+            return
+        print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:<12} {check.detail}", flush=True)
+        if check.remedy:
+            print(f"                    {check.remedy}", flush=True)
+
+    checks = run_checks(options.device, tell)
+    ok = all(check.ok for check in checks)
+    told = {"ok": ok, "version": __version__, "protocol": PROTOCOL_VERSION, "checks": [vars(check) for check in checks]}
+    answer(options, told, [])
+    return DONE if ok else FAILED
 
 
 def run_checks(device: str = "auto", on_check: Callable[[Check], None] = lambda check: None) -> list[Check]:
@@ -60,7 +86,7 @@ def _torch() -> str:
 def _device(name: str) -> str:
     import torch
 
-    from ..device import describe_device, resolve_device
+    from ...device import describe_device, resolve_device
 
     device = resolve_device(name)
     total = float(torch.ones(64, 64, device=device).sum())
@@ -97,14 +123,14 @@ def _libraries() -> str:
 
 def _kernels() -> str:
     """Never a failure: without them everything works, slower, and the line says so."""
-    from ..fields import fused
+    from ...fields import fused
 
     took = fused.warm()
     return f"{fused.describe()}, ready after {took:.1f} s"
 
 
 def _priors() -> str:
-    from ..priors.registry import prior_paths, verify
+    from ...priors.registry import prior_paths, verify
 
     files = prior_paths()
     if not files:
@@ -118,7 +144,7 @@ def _priors() -> str:
 
 
 def _data_folder() -> str:
-    from ..server.storage import default_data_dir
+    from ...server.storage import default_data_dir
 
     folder = default_data_dir()
     probe = folder / f"doctor-{os.getpid()}"
@@ -137,9 +163,9 @@ def _data_folder() -> str:
 
 
 def _selftest(device: str) -> str:
-    from ..jobs.base import JobCallbacks
-    from ..jobs.run import explain, run_job
-    from ..jobs.selftest.request import SelftestRequest
+    from ...jobs.base import JobCallbacks
+    from ...jobs.run import explain, run_job
+    from ...jobs.selftest.request import SelftestRequest
 
     try:
         result = run_job(SelftestRequest(device=device), None, JobCallbacks())

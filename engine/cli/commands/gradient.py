@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
-from ..device import DEVICES
-from ..errors import InputError
+from ... import __version__
+from ...errors import InputError
+from .. import options as shared
+from ..inputs import axis, check_output, names
+from ..terminal import answer, stop_on_interrupt
 
 
 def add(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -37,25 +39,24 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
     train.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="that prepare shapes")
     train.add_argument("--output", type=Path, metavar="FILE", help="default: among the user's gradient fields")
     train.add_argument("--runs", type=Path, metavar="FOLDER", help="for checkpoints and prepared shapes")
-    train.add_argument("--device", choices=DEVICES, default="auto")
-    train.add_argument("--seed", type=int, default=0, metavar="S")
+    shared.add_device_and_seed(train)
     train.set_defaults(run=_train)
 
     for mode, text in (("densify", "a dense cloud from a sparse one"), ("reconstruct", "through the code and back")):
         one = actions.add_parser(mode, parents=[common], help=text)
-        one.add_argument("input", type=Path, metavar="INPUT")
-        one.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help=".ply")
+        shared.add_input(one)
+        shared.add_output_file(one)
         one.add_argument("--align", choices=("none", "scale"), default="scale", help="default: scale")
-        one.add_argument("--up", default="+z", metavar="AXIS")
-        _common_options(one)
+        shared.add_up(one)
+        _add_common(one)
         one.set_defaults(run=_run, mode=mode)
     generate = actions.add_parser("generate", parents=[common], help="new shapes")
     generate.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
     generate.add_argument("-n", "--count", type=int, default=1, metavar="N")
-    generate.add_argument("--class", dest="class_name", default="", metavar="NAME", help="default: any")
+    shared.add_class(generate)
     generate.add_argument("--latent", choices=("gan", "gaussian", "mixture", "diffusion"), default="gan")
     generate.add_argument("--temperature", type=float, default=1.0, metavar="T")
-    _common_options(generate)
+    _add_common(generate)
     generate.set_defaults(run=_run, mode="generate")
 
     evaluate = actions.add_parser(
@@ -78,85 +79,65 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
         "--latent", default="gan,diffusion", metavar="A,B,...", help="for generation (default: gan,diffusion)"
     )
     evaluate.add_argument("--points", type=int, default=2048, metavar="N", help="a cloud (default: 2048, the paper's)")
-    evaluate.add_argument("--device", choices=DEVICES, default="auto")
-    evaluate.add_argument("--seed", type=int, default=0, metavar="S")
+    shared.add_device_and_seed(evaluate)
     evaluate.set_defaults(run=_evaluate)
 
 
-def _common_options(parser: argparse.ArgumentParser) -> None:
+def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--field", default="household", metavar="NAME|PATH", help="default: household")
     parser.add_argument("--as", dest="kind_of_output", choices=("points", "mesh"), default="points")
     parser.add_argument("--points", type=int, default=20_000, metavar="N", help="a cloud (default: 20000)")
-    parser.add_argument("--resolution", type=int, default=128, metavar="N", help="of meshes (default: 128)")
-    parser.add_argument("--device", choices=DEVICES, default="auto")
-    parser.add_argument("--seed", type=int, default=0, metavar="S")
+    shared.add_resolution(parser, "of meshes")
+    shared.add_device_and_seed(parser)
 
 
 def _run(options: argparse.Namespace) -> int:
-    from ..geometry.clouds import PointCloud
-    from ..geometry.files import load, write_cloud, write_mesh
-    from ..jobs.base import JobCallbacks
-    from ..jobs.kinds import parse_request
-    from ..jobs.run import run_job
-    from ..plain_json import plain
-    from .inputs import arrays_of
-    from .main import DONE, _ProgressLine, _stop_on_interrupt
+    from ...jobs.kinds import parse_request
+    from ..source import arrays_of, read_input
+    from ..work import finished, run, write
 
+    began = time.perf_counter()
     settings: dict[str, Any] = {
         "kind": "gradient", "mode": options.mode, "field": options.field, "output": options.kind_of_output,
         "points": options.points, "resolution": options.resolution, "device": options.device, "seed": options.seed,
-    }
-    arrays, offset = None, None
+    }  # fmt: skip
     if options.mode == "generate":
         settings |= {
             "class_name": options.class_name, "count": options.count, "latent": options.latent,
             "temperature": options.temperature,
-        }
+        }  # fmt: skip
     else:
-        settings |= {"align": options.align, "up": options.up if options.up[:1] in "+-" else f"+{options.up}"}
-        loaded = load(options.input)
-        arrays, offset = arrays_of(loaded), loaded.offset
+        settings |= {"align": options.align, "up": axis(options.up)}
     request = parse_request(settings)
+    path, source, arrays = None, None, None
     if options.mode == "generate":
         options.output.mkdir(parents=True, exist_ok=True)
-    elif not options.output.absolute().parent.is_dir():
-        raise InputError(
-            "output_folder", f"The output '{options.output.name}' cannot be written.",
-            f"The folder '{options.output.absolute().parent}' does not exist.", "Make the folder, or choose another.",
-        )
-    show = _ProgressLine()
-    with _stop_on_interrupt() as should_stop:
-        result = run_job(request, arrays, JobCallbacks(show, should_stop=should_stop))
-    show.end()
-    written = []
-    for number, mesh in enumerate(result.meshes, start=1):
-        path = options.output / f"shape_{number:03d}.ply" if options.mode == "generate" else options.output
-        if len(mesh.faces):
-            write_mesh(path, mesh, offset)
-        else:
-            write_cloud(path, PointCloud(mesh.vertices, mesh.normals), offset)
-        written.append(str(path.absolute()))
-    if options.json:
-        print(json.dumps(plain(result.report) | {"outputs": written}))
     else:
-        for path_text in written:
-            print(f"Wrote {path_text}")
-    return DONE
+        path = options.input
+        check_output(options.output, path)
+        source, request, _ = read_input(path, request)
+        arrays = arrays_of(source)
+    result = run(request, arrays)
+    numbers = range(1, len(result.meshes) + 1)
+    written = [options.output / f"shape_{n:03d}.ply" if options.mode == "generate" else options.output for n in numbers]
+    for file, mesh in zip(written, result.meshes, strict=True):
+        write(file, mesh, None if source is None else source.offset)
+    report = finished(result, request, written, began, path, source)
+    return answer(options, report, [f"Wrote {file.absolute()}" for file in written])
 
 
 def _train(options: argparse.Namespace) -> int:
     import numpy as np
 
-    from ..device import resolve_device
-    from ..fields.base import require
-    from ..gradient_fields.model import SUFFIX, save_gradient_field
-    from ..gradient_fields.registry import gradient_folders
-    from ..gradient_fields.training import train_gradient_field
-    from ..priors.file import load_prior
-    from ..training.library import load_library
-    from ..training.prior_training import LICENCE, data_credits, fingerprint, select
-    from ..training.supervision import build_supervision
-    from .main import DONE, _stop_on_interrupt
+    from ...device import resolve_device
+    from ...fields.base import require
+    from ...gradient_fields.model import SUFFIX, save_gradient_field
+    from ...gradient_fields.registry import gradient_folders
+    from ...gradient_fields.training import train_gradient_field
+    from ...priors.file import load_prior
+    from ...training.library import load_library
+    from ...training.prior_training import LICENCE, data_credits, fingerprint, select
+    from ...training.supervision import build_supervision
 
     runs = options.runs or gradient_folders()[0] / "runs"
     output = options.output or gradient_folders()[0] / f"{options.name}{SUFFIX}"
@@ -168,7 +149,7 @@ def _train(options: argparse.Namespace) -> int:
     def show(stage: str, done: float, loss: float, left: float) -> None:
         print(f"{100 * done:3.0f} %  {stage}, loss {loss:.4f}, {left:.0f} s left", file=sys.stderr, flush=True)
 
-    with _stop_on_interrupt() as should_stop:
+    with stop_on_interrupt() as should_stop:
         records = build_supervision(
             options.dataset, runs / f"supervision-{fingerprint(library)}.npy", options.workers,
             lambda done, total, left: show("Preparing shapes", done / total, 0.0, left)
@@ -177,8 +158,8 @@ def _train(options: argparse.Namespace) -> int:
         )
         selection = select(library, records["done"] == 1)
         indices, weights = selection.indices, selection.weights
-        if options.classes:
-            wanted = [name.strip() for name in options.classes.split(",")]
+        wanted = names(options.classes)
+        if wanted:
             kept = np.array([library.shapes[k].category in wanted for k in indices], bool)
             indices, weights = indices[kept], weights[kept]
             if len(indices) == 0:
@@ -197,29 +178,25 @@ def _train(options: argparse.Namespace) -> int:
         "data": data_credits(library, indices), "licence": LICENCE,
     }
     save_gradient_field(output, model)
-    if options.json:
-        print(json.dumps({"output": str(output.absolute()), "classes": sorted(counts), "shapes": len(indices)}))
-    else:
-        print(f"Wrote {output}")
-    return DONE
+    told = {"output": str(output.absolute()), "classes": sorted(counts), "shapes": len(indices)}
+    return answer(options, told, [f"Wrote {output}"])
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from ..device import resolve_device
-    from ..evaluation.generation import markdown, run_generation_evaluation
-    from ..evaluation.gradient_fields import evaluate_gradient_field, generated_clouds
-    from ..gradient_fields.registry import find_gradient_field
-    from ..training.library import load_library
-    from .main import DONE, _stop_on_interrupt
+    from ...device import resolve_device
+    from ...evaluation.generation import markdown, run_generation_evaluation
+    from ...evaluation.gradient_fields import evaluate_gradient_field, generated_clouds
+    from ...gradient_fields.registry import find_gradient_field
+    from ...training.library import load_library
 
     model = find_gradient_field(options.field, resolve_device(options.device))
     library = load_library(options.dataset)
-    classes = [name.strip() for name in options.classes.split(",")] if options.classes else model.card["classes"]
+    classes = names(options.classes) or model.card["classes"]
 
     def show(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    with _stop_on_interrupt() as should_stop:
+    with stop_on_interrupt() as should_stop:
         if options.supervision is not None:
             report = evaluate_gradient_field(
                 model, library, options.supervision, options.out, classes=classes, limit=options.limit or 40,
@@ -227,7 +204,7 @@ def _evaluate(options: argparse.Namespace) -> int:
             )
             table = report["table"]
         else:
-            kinds = [kind.strip() for kind in options.latent.split(",")]
+            kinds = names(options.latent) or []
             families = [
                 (f"gradient field, {kind}",
                  *generated_clouds(model, options.field, kind, options.seed, options.points))
@@ -239,5 +216,4 @@ def _evaluate(options: argparse.Namespace) -> int:
                 on_progress=lambda done, total, what: show(f"{done}/{total} {what}"), should_stop=should_stop,
             )
             table = markdown(report)
-    print(json.dumps(report) if options.json else table)
-    return DONE
+    return answer(options, report, [table])
