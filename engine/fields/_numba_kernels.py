@@ -1,18 +1,14 @@
-"""The compiled functions behind `fused`. Importing this module imports numba; they are compiled when first called."""
+"""What the functions behind `fused` do. Only `machine_code` imports this module, to compile them: it imports numba."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import carray, cfunc, njit, types  # type: ignore[attr-defined]
 from numba.extending import intrinsic
 
 from ..frames import BOUND
-
-log = logging.getLogger(__name__)
 
 LANES = 64
 """Points that go through the layers together: activations of 20 x 64 and twice 32 x 64 numbers stay in 32 kB."""
@@ -20,22 +16,17 @@ LANES = 64
 _OPTIONS: dict[str, Any] = {
     # Sums may be reordered and fused; NaN and infinity keep their meaning, so that a broken field is noticed.
     "fastmath": {"contract", "reassoc", "nsz", "arcp"},
-    # Into what calls them: left as functions, a process that has compiled them and one that has loaded them from where
-    # they are kept would run two versions, whose sums differ in the last bit.
-    "forceinline": True,
-    "nogil": True,
     "error_model": "numpy",
+    # Of what calls it: left a function, it would be another piece of machine code that has to be kept and found, and
+    # what could fail within it would be told to Python, which the machine code is not to know.
+    "forceinline": True,
 }
 
+_part: Any = njit(**_OPTIONS)
+
 f32, i32 = np.float32, np.int32
-
-
-def _compiled(function: Callable[..., Any]) -> Any:
-    try:
-        return njit(cache=True, **_OPTIONS)(function)
-    except RuntimeError as error:  # no folder to write to, neither beside the code nor in the user's cache
-        log.warning("Compiled kernels cannot be kept (%s): every start compiles them again.", error)
-        return njit(**_OPTIONS)(function)
+_numbers: Any = types.CPointer(types.float32)  # type: ignore[no-untyped-call]
+_int, _float = types.int64, types.float32
 
 
 def _bits_as_float(typing_context: Any, bits: Any) -> Any:
@@ -50,7 +41,7 @@ def _bits_as_float(typing_context: Any, bits: Any) -> Any:
 _as_float: Any = intrinsic(_bits_as_float)
 
 
-@_compiled
+@_part
 def _silu(values: Any) -> None:
     """x / (1 + exp(-x)) in place. exp is 2^k times a Taylor series on [-ln 2 / 2, ln 2 / 2], to rounding; numba's own
     would be one call a number."""
@@ -71,7 +62,7 @@ def _silu(values: Any) -> None:
         values[n] = x / (f32(1) + p * _as_float(i32(k << i32(23))))
 
 
-@_compiled
+@_part
 def _dense(weights: Any, bias: Any, given: Any, out: Any) -> None:
     """out (J, LANES) = weights (J, I) given (I, LANES) + bias (J,). J even, I a multiple of four."""
     rows, inputs = weights.shape
@@ -89,7 +80,7 @@ def _dense(weights: Any, bias: Any, given: Any, out: Any) -> None:
                 q[n] += b0 * x0[n] + b1 * x1[n] + b2 * x2[n] + b3 * x3[n]
 
 
-@_compiled
+@_part
 def _place(x: Any, side: Any) -> Any:
     """A coordinate -> the cell-centred cell below it and how far it lies towards the next. NaN -> the first cell."""
     at = (x + f32(BOUND)) * f32(side / (2 * BOUND)) - f32(0.5)
@@ -99,7 +90,7 @@ def _place(x: Any, side: Any) -> Any:
     return cell, at - f32(cell)
 
 
-@_compiled
+@_part
 def _interpolate(flat: Any, side: Any, width: Any, x: Any, y: Any, z: Any, out: Any) -> None:
     """out (W,): trilinear interpolation of flat (R^3 * W) at one point."""
     i, u = _place(x, side)
@@ -124,19 +115,11 @@ def _interpolate(flat: Any, side: Any, width: Any, x: Any, y: Any, z: Any, out: 
         )
 
 
-@_compiled
-def grid(
-    flat: Any, side: Any, points: Any, w1: Any, b1: Any, w2: Any, b2: Any, w3: Any, b3: Any, scale: Any, out: Any
-) -> None:
-    """out (P,): scale * MLP(features interpolated from flat (R^3 * W), point) with two SiLU layers.
-
-    w1: (J, I) over W features and three coordinates; w2: (J, J); w3: (J,); I and J padded to multiples of four with 0.
-    """
-    width = len(flat) // (side * side * side)
-    features = np.zeros((LANES, width), np.float32)
-    x = np.zeros((w1.shape[1], LANES), np.float32)
-    h, g = np.empty((len(b1), LANES), np.float32), np.empty((len(b1), LANES), np.float32)
-    total = np.empty(LANES, np.float32)
+@_part
+def _grid(
+    flat: Any, side: Any, width: Any, points: Any, w1: Any, b1: Any, w2: Any, b2: Any, w3: Any, b3: Any, scale: Any,
+    out: Any, features: Any, x: Any, h: Any, g: Any, total: Any, h_row: Any, g_row: Any,
+) -> None:  # fmt: skip
     for start in range(0, len(points), LANES):
         count = min(LANES, len(points) - start)
         for n in range(count):
@@ -148,9 +131,9 @@ def grid(
             for n in range(LANES):
                 row[n] = features[n, c]
         _dense(w1, b1, x, h)
-        _silu(h.reshape(-1))
+        _silu(h_row)
         _dense(w2, b2, h, g)
-        _silu(g.reshape(-1))
+        _silu(g_row)
         for n in range(LANES):
             total[n] = b3
         for j in range(len(w3)):
@@ -161,9 +144,8 @@ def grid(
             out[start + n] = scale * total[n]
 
 
-@_compiled
-def lattice(flat: Any, side: Any, points: Any, out: Any) -> None:
-    """out (P,) += trilinear interpolation of one number a cell, flat (R^3,)."""
+@_part
+def _lattice(flat: Any, side: Any, points: Any, out: Any) -> None:
     one = f32(1)
     for n in range(len(points)):
         i, u = _place(points[n, 0], side)
@@ -175,3 +157,30 @@ def lattice(flat: Any, side: Any, points: Any, out: Any) -> None:
         low = (one - v) * ((one - w) * flat[p] + w * flat[p + 1]) + v * ((one - w) * flat[q] + w * flat[q + 1])
         high = (one - v) * ((one - w) * flat[r] + w * flat[r + 1]) + v * ((one - w) * flat[s] + w * flat[s + 1])
         out[n] += (one - u) * low + u * high
+
+
+@cfunc(types.void(*[_numbers, _int, _int, _numbers, _int], *[_numbers] * 5, _int, _int, _float, _float,
+                  *[_numbers] * 6), **_OPTIONS)  # fmt: skip
+def grid(
+    flat: Any, side: Any, width: Any, points: Any, count: Any, w1: Any, b1: Any, w2: Any, b2: Any, w3: Any,
+    inputs: Any, hidden: Any, b3: Any, scale: Any, out: Any, features: Any, x: Any, h: Any, g: Any, total: Any,
+) -> None:  # fmt: skip
+    """out (P,): scale * MLP(features interpolated from flat (R^3 * W), point) with two SiLU layers.
+
+    Pointers to contiguous float32.  points: (P, 3).  w1: (J, I) over W features and three coordinates; w2: (J, J);
+    w3: (J,); I and J padded to multiples of four with 0.  Space to work in, of no meaning afterwards: features
+    (LANES, W), x (I, LANES) with zeros in the padding's rows, h and g (J, LANES), total (LANES,).
+    """
+    _grid(
+        carray(flat, (side * side * side * width,)), side, width, carray(points, (count, 3)),
+        carray(w1, (hidden, inputs)), carray(b1, (hidden,)), carray(w2, (hidden, hidden)), carray(b2, (hidden,)),
+        carray(w3, (hidden,)), b3, scale, carray(out, (count,)), carray(features, (LANES, width)),
+        carray(x, (inputs, LANES)), carray(h, (hidden, LANES)), carray(g, (hidden, LANES)), carray(total, (LANES,)),
+        carray(h, (hidden * LANES,)), carray(g, (hidden * LANES,)),
+    )  # fmt: skip
+
+
+@cfunc(types.void(_numbers, _int, _numbers, _int, _numbers), **_OPTIONS)
+def lattice(flat: Any, side: Any, points: Any, count: Any, out: Any) -> None:
+    """out (P,) += trilinear interpolation at points (P, 3) of one number a cell, flat (R^3,)."""
+    _lattice(carray(flat, (side * side * side,)), side, carray(points, (count, 3)), carray(out, (count,)))

@@ -17,16 +17,18 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from . import machine_code
 
 log = logging.getLogger(__name__)
 
@@ -37,14 +39,22 @@ NEAR = 0.03
 """Mixed precision evaluates what lies nearer to the surface than this (canonical units) in float32."""
 
 
-@lru_cache(maxsize=1)
-def _kernels() -> Any:
+_making = threading.Lock()
+
+
+def _kernels() -> machine_code.Kernels | None:
     """The compiled functions, or None where they cannot be used; the reason goes to the log, once."""
+    with _making:  # a job and the thread that warms must not both compile
+        return _loaded()
+
+
+@lru_cache(maxsize=1)
+def _loaded() -> machine_code.Kernels | None:
     if os.environ.get("SHAPEWRIGHT_FUSED") == "0":
         log.info("The fused kernels are switched off (SHAPEWRIGHT_FUSED=0): torch evaluates the field.")
         return None
     try:
-        from . import _numba_kernels
+        return machine_code.load()
     except Exception as error:  # a numba that does not fit its numpy fails in more ways than ImportError
         log.warning(
             "torch evaluates the field, several times slower: numba cannot be used (%s: %s). "
@@ -52,7 +62,6 @@ def _kernels() -> Any:
             type(error).__name__, error,
         )  # fmt: skip
         return None
-    return _numba_kernels
 
 
 def describe() -> str:
@@ -61,24 +70,23 @@ def describe() -> str:
         return "switched off (SHAPEWRIGHT_FUSED=0); torch evaluates the field, several times slower"
     if _kernels() is None:
         return "not available (pip install numba); torch evaluates the field, several times slower"
-    import numba
-
-    return f"numba {numba.__version__}"
+    return "compiled by numba"
 
 
 def warm() -> float:
     """Compile the kernels, or load them from where they were kept the last time. Returns the seconds it took.
 
-    Costs some seconds once on a machine, else about one: so at start, not within the first preview.
+    Costs some seconds once on a machine, else next to nothing: at start, not within the first preview.
     """
     began = time.perf_counter()
-    kernels = _kernels()
-    if kernels is not None:
-        points = torch.zeros(2, 3)
-        layers = [torch.zeros(*shape) for shape in ((4, 4), (4,), (4, 4), (4,), (1, 4), (1,))]
-        grid_values(torch.zeros(1, 1, 2, 2, 2), points[None], layers, 1.0)
-        lattice_sum([torch.zeros(1, 1, 2, 2, 2)], points)
+    _kernels()
     return time.perf_counter() - began
+
+
+def _needed() -> machine_code.Kernels:
+    kernels = _kernels()
+    assert kernels is not None, "`applies` says whether there are kernels"
+    return kernels
 
 
 def applies(*tensors: Tensor) -> bool:
@@ -131,13 +139,13 @@ def grid_values(features: Tensor, points: Tensor, layers: Sequence[Tensor], scal
     features: (B, W, R, R, R), fastest where channels are last in memory.  points: (B, P, 3).  layers: weights and
     biases (J, W + 3), (J,), (J, J), (J,), (1, J), (1,).  Returns (B, P). Keeps no gradients.
     """
-    kernels = _kernels()
+    kernels = _needed()
     batch, width, side = features.shape[:3]
     w1, b1, w2, b2, w3, b3 = (t.detach().numpy() for t in layers)
     hidden, inputs = -(-len(b1) // 4) * 4, -(-(width + 3) // 4) * 4
     w1, w2 = _padded(w1, hidden, inputs), _padded(w2, hidden, hidden)
     b1, b2, w3 = (_padded(row.reshape(1, -1), 1, hidden)[0] for row in (b1, b2, w3))
-    last, factor = np.float32(b3[0]), np.float32(scale)
+    last = float(b3[0])
     # .contiguous() copies only what is not laid out so already.
     flat = features.detach().permute(0, 2, 3, 4, 1).contiguous().view(batch, -1).numpy()
     at = points.detach().contiguous().numpy()
@@ -146,7 +154,7 @@ def grid_values(features: Tensor, points: Tensor, layers: Sequence[Tensor], scal
     for b in range(batch):
 
         def work(start: int, end: int, b: int = b) -> None:
-            kernels.grid(flat[b], side, at[b, start:end], w1, b1, w2, b2, w3, last, factor, out[b, start:end])
+            kernels.grid(flat[b], side, at[b, start:end], w1, b1, w2, b2, w3, last, scale, out[b, start:end])
 
         _in_parts(points.shape[1], work)
     return torch.from_numpy(out)
@@ -154,7 +162,7 @@ def grid_values(features: Tensor, points: Tensor, layers: Sequence[Tensor], scal
 
 def lattice_sum(lattices: Sequence[Tensor], points: Tensor) -> Tensor:
     """Sum of the trilinear interpolations of lattices (1, 1, R, R, R) at points (N, 3) -> (N,), CPU, float32."""
-    kernels = _kernels()
+    kernels = _needed()
     flat = [lattice.detach().contiguous().view(-1).numpy() for lattice in lattices]
     at = points.detach().contiguous().numpy()
     out = np.zeros(len(at), np.float32)

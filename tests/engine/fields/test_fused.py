@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from engine.completion.refinement import Residual
-from engine.fields import fused
+from engine.fields import fused, machine_code
 from engine.fields.families.grid import GridField, _Conv3d
 from engine.fields.observations.evidence import interpolate
 from engine.frames import BOUND
@@ -146,11 +146,12 @@ def test_lattices_of_the_refinement() -> None:
 
 
 def test_without_numba_torch_does_it_and_says_so(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     field, features, points = field_of(), torch.randn(1, 16, 8, 8, 8), points_everywhere(1, 500)
     expected = plainly(field, features, points)
-    fused._kernels.cache_clear()
+    fused._loaded.cache_clear()
+    monkeypatch.setattr(machine_code, "_folders", lambda: [tmp_path])  # nothing is kept there
     monkeypatch.setitem(__import__("sys").modules, "engine.fields._numba_kernels", None)
     monkeypatch.delattr("engine.fields._numba_kernels", raising=False)
     try:
@@ -161,7 +162,7 @@ def test_without_numba_torch_does_it_and_says_so(
         assert "torch" in fused.describe()
         torch.testing.assert_close(got.double(), expected, atol=2e-5, rtol=1e-5)
     finally:
-        fused._kernels.cache_clear()
+        fused._loaded.cache_clear()
 
 
 def devices() -> list[str]:
@@ -276,9 +277,32 @@ sys.stdout.buffer.write(values.numpy().tobytes())
 
 @needs_numba
 def test_the_process_that_compiles_gives_the_bytes_of_those_that_load(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "NUMBA_CACHE_DIR": str(tmp_path)}
-    compiled, loaded = (
-        subprocess.run([sys.executable, "-c", FRESH], env=environment, capture_output=True, check=True).stdout
-        for _ in range(2)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    only_here = (
+        "from pathlib import Path\nfrom engine.fields import machine_code\n"
+        f"machine_code._folders = lambda: [Path({str(tmp_path)!r})]\n"
     )
-    assert len(compiled) == 4 * 500 and compiled == loaded
+    printed = []
+    for last in ("assert 'numba' in sys.modules", "assert 'numba' not in sys.modules"):
+        source = only_here + FRESH + last
+        printed.append(
+            subprocess.run([sys.executable, "-c", source], env=environment, capture_output=True, check=True).stdout
+        )
+    assert len(printed[0]) == 4 * 500 and printed[0] == printed[1]
+    (kept,) = tmp_path.iterdir()
+    whole = kept.read_bytes()
+    for damaged in (b"", whole[: len(whole) // 2], b"PK" + bytes(100)):  # a process that was killed, say
+        kept.write_bytes(damaged)
+        assert machine_code._read(kept) is None
+    assert machine_code._read(tmp_path / "nothing.npz") is None
+
+
+@needs_numba
+def test_where_nothing_can_be_kept_the_kernels_work(tmp_path: Path) -> None:
+    blocker = tmp_path / "a file"
+    blocker.write_bytes(b"")
+    kept = machine_code._read(next(f / f"kernels-{machine_code._key()}.npz" for f in machine_code._folders()))
+    assert kept is not None
+    assert not machine_code._write(blocker / "kernels.npz", kept)
+    assert machine_code._write(tmp_path / "new" / "kernels.npz", kept)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["kernels.npz"]
