@@ -51,7 +51,9 @@ assert sent[-1]["type"] == "done", sent[-1]
 print("LOADED", *(name for name in sys.modules))
 """
 
-NEVER = ("torch._dynamo", "torch._inductor", "sympy", "numba", "matplotlib", "PIL", "igl", "warp", "pymeshlab", "pytest")
+NEVER = (
+    "torch._dynamo", "torch._inductor", "sympy", "numba", "matplotlib", "PIL", "igl", "warp", "pymeshlab", "pytest"
+)  # fmt: skip
 """Not of any job: compiling, algebra, pictures, and what only training and tests use."""
 
 NOT_OF_A_COMMAND = ("fastapi", "uvicorn", "starlette")
