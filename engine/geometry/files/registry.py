@@ -82,13 +82,15 @@ def _add(added: Format) -> None:
 
 
 def _discover() -> None:
-    """Import every module of this folder once and take the formats that it declares; then those of plugins."""
+    """Import every public module of this folder once and take the formats that it declares; then those of plugins."""
     global _found
     if _found:
         return
     _found = True
     package = __name__.rpartition(".")[0]
     for module in sorted(pkgutil.iter_modules([str(Path(__file__).parent)]), key=lambda found: found.name):
+        if module.name.startswith("_"):  # a part of a format, loaded when a file asks for it
+            continue
         for one in getattr(importlib.import_module(f"{package}.{module.name}"), "FORMATS", ()):
             _add(one)
     plugins.load("formats")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import trimesh
 
+from engine.fields import fused
 from engine.geometry.clouds import PointCloud
 from engine.geometry.files import write_cloud
 
@@ -57,6 +58,12 @@ NEVER = (
 """Not of any job: compiling, algebra, pictures, and what only training and tests use."""
 
 NOT_OF_A_COMMAND = ("fastapi", "uvicorn", "starlette")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _kernels() -> None:
+    """The first process on a machine compiles them, with numba; what is asked here is what all later ones load."""
+    fused.warm()
 
 
 def _loaded(source: str, *arguments: object, status: int = 0) -> set[str]:
