@@ -36,7 +36,7 @@ from ..geometry.clouds import FloatArray
 from ..geometry.meshes import Mesh
 from ..geometry.sampling import sample_surface
 from ..priors.file import Prior
-from ..surfaces.marching import clean_mesh
+from ..surfaces.cleanup import clean_mesh
 from ..surfaces.of import of
 from ..training.library import OTHER, Library, canonicalise
 from ..training.scans import true_surface

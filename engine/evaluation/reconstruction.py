@@ -32,11 +32,11 @@ import numpy as np
 from .. import __version__
 from ..errors import Cancelled, EngineError, InputError
 from ..geometry.clouds import FloatArray, PointCloud
+from ..geometry.connected import is_watertight
 from ..geometry.meshes import Mesh, surface_area
 from ..geometry.metrics import normal_consistency
 from ..geometry.sampling import estimate_normals, sample_surface
 from ..geometry.signed_distance import SignedDistance, sphere_directions
-from ..surfaces.marching import is_watertight
 from ..training.library import Library, canonicalise
 from ..training.scans import scan
 from .completion import is_solid

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse
 from numpy.typing import NDArray
 
+from ..geometry.connected import labels_of
 from ..geometry.meshes import Mesh, compacted, face_areas
 
 PART = 0.002
@@ -110,12 +110,6 @@ def _twins(edge: Indices, counts: Indices) -> tuple[Indices, Indices]:
     order = np.argsort(edge, kind="stable")
     starts = (np.cumsum(counts) - counts)[counts == 2]
     return order[starts], order[starts + 1]
-
-
-def labels_of(count: int, left: Indices, right: Indices) -> Indices:
-    """(count,) connected components of a graph of `count` nodes whose links are `left` to `right`: 0, 1, ..."""
-    links = scipy.sparse.coo_matrix((np.ones(len(left), np.int8), (left, right)), shape=(count, count))
-    return np.asarray(scipy.sparse.csgraph.connected_components(links, directed=False)[1], np.int64)
 
 
 def _volumes(mesh: Mesh, component: Indices, count: int) -> NDArray[np.float64]:

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import scipy.sparse
-import scipy.sparse.csgraph
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -22,6 +20,7 @@ from ..fields.base import Clouds, require
 from ..fields.shapes import Implicit, Shape
 from ..frames import up_rotation
 from ..geometry.clouds import FloatArray, PointCloud
+from ..geometry.connected import vertex_components
 from ..geometry.meshes import IntArray, Mesh
 from ..geometry.sampling import sample_surface, subsample
 from ..geometry.transforms import Similarity, yaw_rotation
@@ -133,10 +132,8 @@ def largest_piece(shape: DecodedShape) -> float:
         mesh = of(shape.whole, _PIECES_AT, device=shape.code.device).mesh
     except JobFailed:
         return 0.0
-    faces, count = mesh.faces, len(mesh.vertices)
-    joined = scipy.sparse.coo_matrix((np.ones(2 * len(faces)), faces[:, [0, 1, 1, 2]].reshape(-1, 2).T), (count, count))
-    piece = scipy.sparse.csgraph.connected_components(joined, directed=False)[1][faces[:, 0]]
-    a, b, c = mesh.vertices.astype(np.float64)[faces.T]
+    piece = vertex_components(mesh)[mesh.faces[:, 0]]
+    a, b, c = mesh.vertices.astype(np.float64)[mesh.faces.T]
     area = np.bincount(piece, weights=np.linalg.norm(np.cross(b - a, c - a), axis=1))
     volume = np.bincount(piece, weights=np.einsum("ij,ij->i", a, np.cross(b, c)))
     area = area[volume > 0]

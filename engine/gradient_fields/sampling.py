@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..errors import Cancelled, InputError
 from ..geometry.clouds import FloatArray
-from ..geometry.meshes import Mesh
+from ..geometry.connected import vertex_components
+from ..geometry.meshes import Mesh, compacted
 from ..surfaces.marching import extract_sparse
 from .model import Features, GradientField
 
@@ -183,17 +184,8 @@ def _way_length(model: GradientField, points: Tensor, features: Features, smalle
 
 def _outer_shells(mesh: Mesh) -> Mesh:
     """Without the components that turn inside out: the walls of closed hollows (negative volume)."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    count = len(mesh.vertices)
-    edges = np.concatenate([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]]])
-    labels = connected_components(coo_matrix((np.ones(len(edges)), edges.T), shape=(count, count)), directed=False)[1]
+    labels = vertex_components(mesh)
     a, b, c = (mesh.vertices[mesh.faces[:, k]].astype(np.float64) for k in range(3))
     volume = np.bincount(labels[mesh.faces[:, 0]], (a * np.cross(b, c)).sum(1) / 6, minlength=labels.max() + 1)
     keep = volume[labels[mesh.faces[:, 0]]] > 1e-6
-    used = np.unique(mesh.faces[keep])
-    place = np.full(count, -1, np.int64)
-    place[used] = np.arange(len(used))
-    normals = None if mesh.normals is None else mesh.normals[used]
-    return Mesh(mesh.vertices[used], place[mesh.faces[keep]].astype(np.int32), normals)
+    return compacted(Mesh(mesh.vertices, mesh.faces[keep], mesh.normals))

@@ -14,6 +14,7 @@ from ..errors import Cancelled, JobFailed
 from ..fields.shapes import Parts, Patches, Shape
 from ..finish import soundness
 from ..generation.codes import CRUMBS, decode, largest_piece, latent_of, prior_of
+from ..geometry.connected import is_watertight
 from ..geometry.meshes import Mesh
 from ..geometry.transforms import Similarity
 from ..jobs.base import (
@@ -28,7 +29,7 @@ from ..jobs.base import (
     mesh_to_scene,
     versions,
 )
-from ..surfaces.marching import clean_mesh, is_watertight
+from ..surfaces.cleanup import clean_mesh
 from ..surfaces.of import of
 
 log = logging.getLogger(__name__)

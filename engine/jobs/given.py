@@ -10,11 +10,11 @@ from torch import Tensor
 from ..errors import InputError
 from ..generation import sampling
 from ..generation.codes import code_tensor, encode_whole, similarity_of
+from ..geometry.connected import is_watertight
 from ..geometry.meshes import Mesh
 from ..geometry.transforms import Similarity
 from ..jobs.base import JobArrays, JobCallbacks, Progress
 from ..priors.latent import LatentModel
-from ..surfaces.marching import is_watertight
 from .complete.request import CompleteRequest
 from .delivery import Delivery
 from .kinds import find

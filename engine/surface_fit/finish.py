@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from ..errors import JobFailed
 from ..frames import BOUND
 from ..geometry.clouds import FloatArray
+from ..geometry.connected import vertex_components
 from ..geometry.meshes import Mesh, compacted
 from ..geometry.sampling import sample_surface
 from .base import FitData
@@ -34,19 +31,11 @@ def trimmed(mesh: Mesh, kept: KeptField, cell: float) -> Mesh:
     return without_crumbs(compacted(Mesh(mesh.vertices, faces, mesh.normals)), kept, cell)
 
 
-def parts(mesh: Mesh) -> tuple[int, Any]:
-    """How many connected parts, and (V,) which one each vertex belongs to."""
-    a, b, c = mesh.faces.T
-    ends = np.concatenate([a, b]), np.concatenate([b, c])
-    links = coo_matrix((np.ones(len(ends[0]), np.int8), ends), shape=(len(mesh.vertices),) * 2)
-    count, part = connected_components(links, directed=False)
-    return int(count), part
-
-
 def without_crumbs(mesh: Mesh, kept: KeptField, cell: float) -> Mesh:
     """Without the parts that hardly any points lie on: fewer than six of usual density. A stray point, about which
     there is much room, counts little. The largest part stays."""
-    count, part = parts(mesh)
+    part = vertex_components(mesh)
+    count = int(part.max()) + 1
     if count == 1:
         return mesh
     distance, nearest = cKDTree(mesh.vertices).query(kept.points)

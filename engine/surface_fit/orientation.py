@@ -20,13 +20,13 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import label
 from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ..errors import Cancelled
 from ..frames import BOUND
 from ..geometry.clouds import FloatArray
+from ..geometry.connected import labels_of
 
 ORIENTED_POINTS = 30_000
 """So many points decide the signs; the others ask their neighbours among them."""
@@ -445,8 +445,8 @@ def _patches_agreed(near: NDArray[Any], alike: Float64Array, own: Float64Array, 
     columns = near.ravel()
     bond = (alike * signs[:, None] * signs[near]).ravel()
     firm = bond > 0.3
-    links = coo_matrix((np.ones(int(firm.sum()), np.int8), (rows[firm], columns[firm])), shape=(count, count))
-    patches, patch = connected_components(links, directed=False)
+    patch = labels_of(count, rows[firm], columns[firm])
+    patches = int(patch.max()) + 1
     if patches == 1:
         return signs
     a, b = patch[rows], patch[columns]

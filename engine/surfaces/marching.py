@@ -1,10 +1,8 @@
-"""From a signed distance field to triangles: dense and coarse-to-fine marching cubes, and what a mesh needs then.
+"""From a signed distance field to triangles: dense and coarse-to-fine marching cubes.
 
 Marching cubes (Lorensen and Cline 1987) runs here on a list of cells, not on a box of voxels, so that the
-coarse-to-fine extraction never builds a dense grid, and runs where the field lives (CPU or CUDA). The case table is
-derived from one rule, "on a face whose two inside corners lie diagonally, keep the two apart". The rule looks at
-nothing but the four corners of that face, so the two cells that share the face always agree: no cracks. No triangle
-has a diagonal within a cell's face, so no edge is ever used by more than two triangles.
+coarse-to-fine extraction never builds a dense grid, and runs where the field lives (CPU or CUDA). The cases are in
+case_table.py.
 """
 
 from __future__ import annotations
@@ -14,19 +12,16 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import product
 
 import numpy as np
-import scipy.sparse
-import scipy.sparse.csgraph
-import scipy.spatial
 import torch
 from numpy.typing import NDArray
 
 from ..errors import Cancelled, JobFailed
 from ..frames import BOUND
-from ..geometry.meshes import Mesh, compacted, face_areas
+from ..geometry.meshes import Mesh
+from .case_table import CORNERS, case_table
 
 log = logging.getLogger(__name__)
 
@@ -328,7 +323,7 @@ def _whole_level(lattice: _Lattice, sampler: _Sampler, home: torch.device, keep_
 
 # How far from a set of a cube's corners its points can lie, in edge lengths: the mean distance to all eight is largest
 # at a corner; the sum of the distances to two opposite corners is largest at any other corner.
-_MEAN_TO_CORNERS = (3.0 + 3.0 * math.sqrt(2.0) + math.sqrt(3.0)) / 8.0
+_MEAN_TOCORNERS = (3.0 + 3.0 * math.sqrt(2.0) + math.sqrt(3.0)) / 8.0
 _SUM_TO_OPPOSITE = 1.0 + math.sqrt(2.0)
 
 
@@ -341,7 +336,7 @@ def _refined(coarse: _Level, sampler: _Sampler, slope: float) -> _Level:
     home = coarse.nodes.device
     fine = _Lattice(coarse.lattice.cells * 2, coarse.lattice.step / 2)
     at_corners = coarse.values[coarse.corners]
-    near = at_corners.abs().mean(dim=1) <= slope * _MEAN_TO_CORNERS * coarse.lattice.step
+    near = at_corners.abs().mean(dim=1) <= slope * _MEAN_TOCORNERS * coarse.lattice.step
     keep = near | coarse.is_cut()
     at_corners = at_corners[keep]
     parents = coarse.lattice.cell_ijk(coarse.cells[keep])
@@ -400,7 +395,7 @@ def _uncovered_neighbours(level: _Level) -> torch.Tensor:
 def _march(level: _Level, cut: torch.Tensor, sampler: _Sampler) -> Mesh:
     """Triangles of the cut cells. One vertex for each crossed lattice edge, so there is nothing to weld."""
     home = level.nodes.device
-    table = _case_table()
+    table = case_table()
     corners = level.corners[cut]
     case = level.cases[cut]
     counts = torch.from_numpy(table.counts).to(home)[case]
@@ -471,7 +466,7 @@ def _unravel(ids: torch.Tensor, side: int) -> torch.Tensor:
 
 
 def _corner_offsets(device: torch.device) -> torch.Tensor:
-    return torch.from_numpy(_CORNERS).to(device)
+    return torch.from_numpy(CORNERS).to(device)
 
 
 def _corner_ids(lattice: _Lattice, cells: torch.Tensor) -> torch.Tensor:
@@ -491,248 +486,3 @@ def _look_up(ascending: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tenso
         return nowhere, nowhere.to(torch.bool)
     where = torch.searchsorted(ascending, wanted).clamp_max(len(ascending) - 1)
     return where, ascending[where] == wanted
-
-
-# --- the marching cubes table ----------------------------------------------------------------------------------------
-
-_CORNERS = np.array([[c & 1, c >> 1 & 1, c >> 2 & 1] for c in range(8)], np.int64)
-"""(8, 3): corner c of a cell lies at these lattice offsets."""
-
-
-@dataclass
-class _CaseTable:
-    """For each of the 256 sign patterns (bit c set = corner c inside) its triangles as edges of the cell.
-
-    counts: (256,).  triangles: (256, M, 3), edges 0..11.  edge_start: (12,) lower corner.  edge_axis: (12,).
-    """
-
-    counts: NDArray[np.int64]
-    triangles: NDArray[np.int64]
-    edge_start: NDArray[np.int64]
-    edge_axis: NDArray[np.int64]
-
-
-@lru_cache(maxsize=1)
-def _case_table() -> _CaseTable:
-    edges = [(c, axis) for axis in range(3) for c in range(8) if not c >> axis & 1]
-    number = {frozenset((c, c | 1 << axis)): e for e, (c, axis) in enumerate(edges)}
-    faces = []
-    for axis, side in product(range(3), (0, 1)):
-        u, v = 1 << (axis + 1) % 3, 1 << (axis + 2) % 3
-        base = side << axis
-        ring = [base, base | u, base | u | v, base | v]  # counter-clockwise seen from the axis' far end
-        faces.append(ring if side else ring[::-1])
-    faces_of_edge = [{f for f, ring in enumerate(faces) if c in ring and c | 1 << axis in ring} for c, axis in edges]
-
-    def on_one_face(a: int, b: int) -> bool:
-        return bool(faces_of_edge[a] & faces_of_edge[b])
-
-    triangles: list[list[tuple[int, int, int]]] = []
-    for case in range(256):
-        following: dict[int, int] = {}
-        for ring in faces:
-            entry = None
-            turns = [(ring[i], ring[(i + 1) % 4]) for i in range(4)]
-            crossings = [
-                (number[frozenset(turn)], bool(case >> turn[1] & 1))
-                for turn in turns
-                if case >> turn[0] & 1 != case >> turn[1] & 1
-            ]
-            if crossings and not crossings[0][1]:  # begin where the ring goes in
-                crossings = crossings[1:] + crossings[:1]
-            for edge, goes_in in crossings:
-                if goes_in:
-                    entry = edge
-                elif entry is not None:
-                    following[entry] = edge  # in this direction the triangles face outwards
-        rows: list[tuple[int, int, int]] = []
-        while following:
-            loop = [next(iter(following))]
-            while (after := following.pop(loop[-1])) != loop[0]:
-                loop.append(after)
-            rows += _triangulated(tuple(loop), on_one_face)
-        triangles.append(rows)
-    most = max(len(rows) for rows in triangles)
-    packed = np.zeros((256, most, 3), np.int64)
-    for case, rows in enumerate(triangles):
-        packed[case, : len(rows)] = np.array(rows, np.int64).reshape(-1, 3)
-    return _CaseTable(
-        counts=np.array([len(rows) for rows in triangles], np.int64),
-        triangles=packed,
-        edge_start=np.array([c for c, _ in edges], np.int64),
-        edge_axis=np.array([axis for _, axis in edges], np.int64),
-    )
-
-
-def _triangulated(loop: tuple[int, ...], forbidden: Callable[[int, int], bool]) -> list[tuple[int, int, int]]:
-    """Cuts a polygon into triangles, no diagonal of which is forbidden."""
-    answer = _try_triangulate(loop, forbidden)
-    if answer is None:
-        raise AssertionError(f"no valid triangulation of {loop}")
-    return answer
-
-
-def _try_triangulate(loop: tuple[int, ...], forbidden: Callable[[int, int], bool]) -> list[tuple[int, int, int]] | None:
-    if len(loop) < 3:
-        return []
-    first, last = loop[0], loop[-1]  # the side first-last belongs to exactly one triangle: try each apex
-    for apex in range(1, len(loop) - 1):
-        if apex > 1 and forbidden(first, loop[apex]):
-            continue
-        if apex < len(loop) - 2 and forbidden(loop[apex], last):
-            continue
-        left = _try_triangulate(loop[: apex + 1], forbidden)
-        right = _try_triangulate(loop[apex:], forbidden)
-        if left is not None and right is not None:
-            return [(first, loop[apex], last), *left, *right]
-    return None
-
-
-# --- afterwards ------------------------------------------------------------------------------------------------------
-
-
-def clean_mesh(
-    mesh: Mesh, min_component_fraction: float = 0.01, observed: NDArray[np.float32] | None = None, reach: float = 0.01
-) -> Mesh:
-    """Removes crumbs: connected components with less than this fraction of the surface's area. The largest stays.
-
-    observed: (N, 3) points in the mesh's frame. A component that one point in 500 of them (at least five) lies nearest
-    to, within `reach`, was seen and is no crumb: a thin leg may come out in pieces.
-    Vertices that no remaining face uses go too. Same frame, same winding.
-    """
-    if len(mesh.faces) == 0:
-        return mesh
-    a, b, c = mesh.faces.T
-    ends = np.concatenate([a, b]), np.concatenate([b, c])
-    links = scipy.sparse.coo_matrix((np.ones(len(ends[0]), np.int32), ends), shape=(len(mesh.vertices),) * 2)
-    _, component_of_vertex = scipy.sparse.csgraph.connected_components(links, directed=False)
-    component = component_of_vertex[a]
-    areas = np.bincount(component, weights=face_areas(mesh))
-    keep = areas >= min_component_fraction * areas.sum()
-    keep[np.argmax(areas)] = True
-    if observed is not None and len(observed) and not bool(keep.all()):
-        distance, nearest = scipy.spatial.cKDTree(mesh.vertices).query(observed, distance_upper_bound=reach)
-        owner = component_of_vertex[nearest[np.isfinite(distance)]]
-        seen = np.bincount(owner, minlength=len(areas))
-        keep |= seen >= max(5, len(observed) // 500)
-    keep_face = keep[component]
-    if bool(keep_face.all()):
-        return compacted(mesh)
-    return compacted(Mesh(mesh.vertices, mesh.faces[keep_face], mesh.normals))
-
-
-def is_watertight(mesh: Mesh) -> bool:
-    """Whether every edge is used by exactly two triangles, once in each direction: closed and consistently wound."""
-    if len(mesh.faces) == 0:
-        return False
-    faces = mesh.faces.astype(np.int64)
-    start, end = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
-    if bool((start == end).any()):
-        return False
-    count = len(mesh.vertices)
-    there, back = np.sort(start * count + end), np.sort(end * count + start)
-    return bool((there[1:] != there[:-1]).all() and (there == back).all())
-
-
-def loose_edges(mesh: Mesh) -> int:
-    """How many edges are not shared by exactly two triangles: 0 for a closed manifold surface."""
-    if len(mesh.faces) == 0:
-        return 0
-    faces = mesh.faces.astype(np.int64)
-    edges = np.sort(np.stack([faces, np.roll(faces, -1, axis=1)], -1).reshape(-1, 2), axis=1)
-    counts = np.unique(edges[:, 0] * len(mesh.vertices) + edges[:, 1], return_counts=True)[1]
-    return int((counts != 2).sum())
-
-
-def decimate(mesh: Mesh, faces: int) -> Mesh:
-    """At most about this many triangles, by quadric edge collapse (Garland and Heckbert 1997). Normals are dropped.
-
-    A mesh that is small enough already comes back as it is. Collapsing thin parts can make sheets share an edge: these
-    are parted again, so that what was closed stays closed, every edge between two triangles.
-    """
-    import fast_simplification
-
-    if faces < 4:
-        raise ValueError("a closed surface has at least 4 triangles")
-    if len(mesh.faces) <= faces:
-        return mesh
-    best: Mesh | None = None
-    fewest, wanted = 0, faces
-    for _ in range(6):
-        vertices, triangles = fast_simplification.simplify(mesh.vertices, mesh.faces, target_count=wanted)
-        made = _parted(compacted(Mesh(np.asarray(vertices, np.float32), np.asarray(triangles, np.int32))))
-        loose = loose_edges(made)
-        if best is None or (max(len(made.faces) - faces, 0), loose) < (max(len(best.faces) - faces, 0), fewest):
-            best, fewest = made, loose
-        if len(best.faces) <= faces and fewest == 0:
-            break
-        # Parting adds triangles, and some knots it cannot undo: aim a little lower.
-        wanted = max(4, wanted - max(len(made.faces) - faces, faces // 50))
-    assert best is not None
-    return best
-
-
-def _parted(mesh: Mesh) -> Mesh:
-    """Sheets that share an edge parted: of an edge with four or more triangles, those that bound one solid wedge keep
-    company, and each pair gets a midpoint of its own. Nothing moves. Triangles that lie back to back, with all three
-    corners in common, bound nothing and go."""
-    while True:  # taking some away may lay others back to back
-        _, which, counts = np.unique(np.sort(mesh.faces, axis=1), axis=0, return_inverse=True, return_counts=True)
-        flaps = counts[which.ravel()] == 2
-        if not flaps.any() or flaps.all():
-            break
-        kept = compacted(Mesh(mesh.vertices, mesh.faces[~flaps]))
-        if loose_edges(kept) > loose_edges(mesh):
-            break
-        mesh = kept
-    faces = [tuple(int(v) for v in face) for face in mesh.faces]
-    points = [np.asarray(v, np.float64) for v in mesh.vertices]
-    for _ in range(12):
-        corners = np.asarray(faces, np.int64)
-        start, end = corners.ravel(), np.roll(corners, -1, axis=1).ravel()
-        key = np.minimum(start, end) * len(points) + np.maximum(start, end)
-        crowded, counts = np.unique(key, return_counts=True)
-        crowded = crowded[counts > 2]
-        if len(crowded) == 0:
-            break
-        users: dict[int, list[int]] = {}
-        for half in np.flatnonzero(np.isin(key, crowded)).tolist():
-            users.setdefault(int(key[half]), []).append(half // 3)
-        touched: set[int] = set()
-        changed = False
-        for edge, around in users.items():
-            if touched & set(around) or len(set(around)) < len(around):
-                continue  # in the next round
-            a, b = edge // len(points), edge % len(points)
-            there = [f for f in around if (a, b) in _sides(faces[f])]
-            back = [f for f in around if (b, a) in _sides(faces[f])]
-            if len(there) != len(back):
-                continue
-            axis = points[b] - points[a]
-            for f in there:
-                ahead = points[_third(faces[f], a, b)] - points[a]
-                outward = np.cross(axis, ahead)
-                out = ahead - axis * (ahead @ axis) / max(float(axis @ axis), 1e-30)
-                inward = -outward / max(float(np.linalg.norm(outward)), 1e-30) * np.linalg.norm(out)
-
-                others = np.array([points[_third(faces[g], a, b)] - points[a] for g in back])
-                partner = back.pop(int(np.argmin(np.arctan2(others @ inward, others @ out) % (2 * np.pi))))
-                middle = len(points)
-                points.append((points[a] + points[b]) / 2)
-                for g, (s, e) in ((f, (a, b)), (partner, (b, a))):
-                    tip = _third(faces[g], a, b)
-                    faces[g] = (s, middle, tip)
-                    faces.append((middle, e, tip))
-                    touched.add(g)
-                changed = True
-        if not changed:
-            break
-    return Mesh(np.asarray(points, np.float32), np.asarray(faces, np.int32))
-
-
-def _sides(face: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
-    return (face[0], face[1]), (face[1], face[2]), (face[2], face[0])
-
-
-def _third(face: tuple[int, ...], a: int, b: int) -> int:
-    return next(v for v in face if v != a and v != b)

@@ -36,13 +36,16 @@ from ...geometry.cleaning import (
     stray_points,
 )
 from ...geometry.clouds import FloatArray, PointCloud
+from ...geometry.connected import is_watertight, loose_edges
 from ...geometry.meshes import Mesh
 from ...geometry.metrics import distances_to_surface, total_mutual_difference, unidirectional_hausdorff
 from ...geometry.sampling import estimate_normals, remove_duplicates, sample_surface, subsample
 from ...geometry.transforms import Similarity
 from ...jobs.base import JobArrays, JobCallbacks, JobResult, Preview, Progress, ShapeCode, mesh_to_scene
 from ...priors.file import Prior, load_prior
-from ...surfaces.marching import Field, clean_mesh, decimate, field_normals, is_watertight, loose_edges
+from ...surfaces.cleanup import clean_mesh
+from ...surfaces.decimation import decimate
+from ...surfaces.marching import Field, field_normals
 from ...surfaces.of import of
 from .request import CompleteRequest
 

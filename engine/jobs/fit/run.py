@@ -12,16 +12,17 @@ from ...device import describe_device, resolve_device
 from ...errors import InputError, JobFailed
 from ...finish import soundness
 from ...frames import BOUND
+from ...geometry.connected import is_watertight, vertex_components
 from ...geometry.meshes import Mesh
 from ...geometry.metrics import distances_to_surface
 from ...geometry.transforms import Similarity
 from ...jobs.base import Clock, JobArrays, JobCallbacks, JobResult, Preview, Progress, Reporter, mesh_to_scene
 from ...surface_fit.auto import plane_field
 from ...surface_fit.base import FitSettings, FittedField, find_method
-from ...surface_fit.finish import guessed, parts, trimmed, without_crumbs
+from ...surface_fit.finish import guessed, trimmed, without_crumbs
 from ...surface_fit.prepare import FitInput, Prepared, prepare
 from ...surface_fit.store import KeptField, keep_field, load_field, some_of
-from ...surfaces.marching import Extraction, extract_sparse, is_watertight
+from ...surfaces.marching import Extraction, extract_sparse
 from .report import OF_THE_MESH, facts, mesh_warnings
 from .request import FitRequest
 
@@ -160,7 +161,7 @@ def _measured(fitted: _Fitted, mesh: Mesh, placed: Mesh, cell: float, is_open: b
         "residual": {"median": float(np.median(off)) * scale, "p95": float(np.percentile(off, 95)) * scale},
         "watertight": is_watertight(placed),
         "soundness": soundness.report(mesh, scale=scale, standing=False),
-        "components": parts(placed)[0],
+        "components": int(vertex_components(placed).max()) + 1,
         "vertices": len(placed.vertices),
         "faces": len(placed.faces),
         "warnings": [

@@ -14,7 +14,7 @@ from ...errors import Cancelled, InputError
 from ...generation import directions as ways
 from ...generation.codes import CRUMBS, code_tensor, decode, latent_of, prior_of, similarity_of
 from ...jobs.base import Clock, JobArrays, JobCallbacks, JobResult, ShapeCode, about_prior, mesh_to_scene
-from ...surfaces.marching import clean_mesh
+from ...surfaces.cleanup import clean_mesh
 from ...surfaces.of import of
 from .request import SlideRequest
 

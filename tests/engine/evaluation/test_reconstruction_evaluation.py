@@ -13,11 +13,11 @@ from engine.errors import Cancelled, InputError
 from engine.evaluation import reconstruction as rec
 from engine.evaluation.solids import SOLIDS, solid
 from engine.geometry.clouds import PointCloud
+from engine.geometry.connected import is_watertight
 from engine.geometry.meshes import Mesh, enclosed_volume
 from engine.geometry.metrics import distances_to_surface
 from engine.geometry.sampling import sample_surface
 from engine.geometry.signed_distance import SignedDistance
-from engine.surfaces.marching import is_watertight
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from engine.evaluation.reference import (
     reference_completer,
 )
 from engine.geometry.clouds import PointCloud
+from engine.geometry.connected import is_watertight
 from engine.priors.file import Prior, load_prior
-from engine.surfaces.marching import is_watertight
 
 SETTINGS = ReferenceSettings(steps=60, points=400, rate=0.02, resolution=24)
 

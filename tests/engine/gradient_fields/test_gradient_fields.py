@@ -18,6 +18,7 @@ from engine.evaluation.generation import earth_movers_distance
 from engine.fields.families.deepsdf import DeepSDF
 from engine.fields.observations.evidence import interpolate
 from engine.geometry.clouds import PointCloud
+from engine.geometry.connected import is_watertight
 from engine.geometry.files import read_shape, write_cloud
 from engine.geometry.metrics import chamfer_l2
 from engine.gradient_fields.model import (
@@ -33,7 +34,6 @@ from engine.gradient_fields.sampling import densify, encode, extract_surface, ob
 from engine.gradient_fields.training import denoising_loss, train_generator, train_gradient_field
 from engine.jobs.gradient.request import GradientRequest
 from engine.priors.file import Prior, load_prior
-from engine.surfaces.marching import is_watertight
 from engine.training.supervision import UNITS
 
 CPU = torch.device("cpu")

@@ -13,11 +13,11 @@ from scipy.spatial import cKDTree
 
 from engine.errors import Cancelled, InputError
 from engine.frames import up_rotation
+from engine.geometry.connected import is_watertight
 from engine.geometry.meshes import Mesh
 from engine.jobs.base import JobArrays, JobCallbacks, JobResult, Preview, Progress
 from engine.jobs.complete.request import CompleteRequest
 from engine.jobs.run import run_job
-from engine.surfaces.marching import is_watertight
 
 AXES = np.array([0.4, 0.3, 0.35])
 VIEWPOINT = (0.3, -1.6, 0.9)

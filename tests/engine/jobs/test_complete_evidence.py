@@ -9,13 +9,13 @@ import pytest
 
 from engine.errors import InputError
 from engine.frames import up_rotation
+from engine.geometry.connected import is_watertight
 from engine.geometry.meshes import vertex_normals
 from engine.jobs.base import JobArrays, JobCallbacks, JobResult
 from engine.jobs.complete.request import CompleteRequest
 from engine.jobs.complete.run import RAW_POINTS, WORKING_POINTS, scan_of
 from engine.jobs.run import run_job
 from engine.priors.file import load_prior, save_prior
-from engine.surfaces.marching import is_watertight
 
 AXES = np.array([0.4, 0.3, 0.35])
 VIEWPOINT = (0.3, -1.6, 0.9)

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from engine.cli import main as cli
 from engine.errors import Cancelled, InputError
 from engine.geometry.clouds import PointCloud
+from engine.geometry.connected import is_watertight
 from engine.geometry.files import read_shape, write_cloud
 from engine.geometry.meshes import Mesh, enclosed_volume
 from engine.jobs.base import JobArrays, JobCallbacks, Preview, Progress
@@ -25,7 +26,6 @@ from engine.jobs.run import run_job
 from engine.surface_fit import store as field_store
 from engine.surface_fit.auto import GridField
 from engine.surface_fit.base import find_method
-from engine.surfaces.marching import is_watertight
 
 
 def ball(count: int = 1500, seed: int = 0) -> NDArray[np.float32]:

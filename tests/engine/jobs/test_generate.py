@@ -13,6 +13,7 @@ import torch
 from engine.cli.main import main
 from engine.errors import Cancelled, InputError, JobFailed
 from engine.generation.following import check
+from engine.geometry.connected import is_watertight
 from engine.geometry.files import load
 from engine.geometry.meshes import Mesh
 from engine.geometry.metrics import distances_to_surface
@@ -24,7 +25,7 @@ from engine.jobs.generate.request import GenerateRequest
 from engine.jobs.run import run_job
 from engine.jobs.slide.request import SlideRequest
 from engine.jobs.vary.request import VaryRequest
-from engine.surfaces.marching import extract_sparse, is_watertight
+from engine.surfaces.marching import extract_sparse
 
 NO_POINTS = np.zeros((0, 3), np.float32)
 POSE = np.array([[0.0, -2.0, 0.0, 5.0], [2.0, 0.0, 0.0, 0.0], [0.0, 0.0, 2.0, 1.0], [0.0, 0.0, 0.0, 1.0]])

@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from engine.errors import InputError
+from engine.geometry.connected import is_watertight
 from engine.geometry.meshes import Mesh, enclosed_volume
 from engine.geometry.sampling import sample_surface
 from engine.jobs.base import JobArrays, JobCallbacks
 from engine.jobs.fit.request import FitRequest
 from engine.jobs.fit.run import run_fit
 from engine.surface_fit.orientation import cloud_statistics, normal_lines, orient, refined_normals
-from engine.surfaces.marching import is_watertight
 
 Points = NDArray[np.float32]
 CPU = torch.device("cpu")

@@ -12,17 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import Cancelled, EngineError
+from engine.geometry.connected import is_watertight, loose_edges
 from engine.geometry.meshes import Mesh, enclosed_volume, face_normals, surface_area, vertex_normals
-from engine.surfaces.marching import (
-    Field,
-    clean_mesh,
-    decimate,
-    extract_dense,
-    extract_sparse,
-    field_normals,
-    is_watertight,
-    loose_edges,
-)
+from engine.surfaces.cleanup import clean_mesh
+from engine.surfaces.decimation import decimate
+from engine.surfaces.marching import Field, extract_dense, extract_sparse, field_normals
 
 
 def sphere(radius: float = 0.4, centre: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Field:

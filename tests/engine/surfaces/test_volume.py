@@ -11,9 +11,10 @@ import trimesh
 
 from engine.errors import JobFailed
 from engine.frames import BOUND
+from engine.geometry.connected import is_watertight
 from engine.geometry.meshes import Mesh, enclosed_volume, surface_area
 from engine.geometry.metrics import distances_to_surface
-from engine.surfaces.marching import extract_dense, extract_sparse, is_watertight
+from engine.surfaces.marching import extract_dense, extract_sparse
 from engine.surfaces.volume import mesh_of_volume
 
 Distance = Callable[[torch.Tensor], torch.Tensor]

@@ -25,10 +25,10 @@ from engine.fields.base import Clouds, Examples
 from engine.fields.families.grid import GridField
 from engine.fields.objectives import gradient_loss
 from engine.geometry.clouds import PointCloud
+from engine.geometry.connected import is_watertight
 from engine.geometry.files import read_shape, write_cloud
 from engine.geometry.meshes import Mesh
 from engine.priors.file import load_prior
-from engine.surfaces.marching import is_watertight
 from engine.training.batches import make_batch
 from engine.training.library import load_library
 from engine.training.prior_training import Selection, learn_latent, parse_overrides
