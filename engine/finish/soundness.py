@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from ..geometry.connected import labels_of
 from ..geometry.meshes import Mesh, face_areas, face_normals
-from .topology import Topology, labels_of, topology_of, welded
+from .topology import Topology, topology_of, welded
 
 THIN = 0.04
 """Walls thinner than this share of the size are thin."""

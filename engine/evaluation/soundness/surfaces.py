@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from ...finish.topology import components, labels_of, welded
+from ...finish.topology import components, welded
+from ...geometry.connected import labels_of
 from ...geometry.meshes import Mesh, face_areas, face_normals
 from ...geometry.signed_distance import SHEET_HALF_THICKNESS, SignedDistance
 
