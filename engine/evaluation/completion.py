@@ -95,7 +95,7 @@ FOOTNOTES = {
     "poisson": "screened Poisson reconstruction of the observed points (Kazhdan and Hoppe 2013), no prior",
 }
 
-_VERSION = 2
+_VERSION = 3
 """Part of the key of stored rows: raise it when the same settings would give other numbers."""
 
 

@@ -163,26 +163,26 @@ def creases_kept(creases: Creases, answer: Skin) -> float | None:
 
 
 def flatness(off: Float, points: Float, region: Index) -> tuple[float | None, float | None]:
-    """RMS distance of the answer from planes of its own, over the truth's flat regions, and the share of their points
-    at which it has a surface. off: (N,) its distances at points (N, 3) of regions (N,). A region of which it has less
-    than half counts as far off as a surface can be."""
-    total, weight, covered = 0.0, 0, 0
+    """RMS distance of the answer from planes of its own, over the truth's flat regions of which it has at least half,
+    and the share of all their points at which it has a surface. off: (N,) its distances at points (N, 3) of regions
+    (N,). Without any such region it is as far off as a surface can be."""
+    total, weight, covered, whole = 0.0, 0, 0, 0
     for k in np.unique(region):
         which = region == k
         if which.sum() < 20:
             continue
         there = which & np.isfinite(off)
-        covered += int(there.sum())
-        rms = NEAR
+        covered, whole = covered + int(there.sum()), whole + int(which.sum())
         if there.sum() >= max(10, 0.5 * which.sum()):
             centred = points[there] - points[there].mean(0)
             basis = np.linalg.svd(centred, full_matrices=False)[2][:2]
             design = np.concatenate([centred @ basis.T, np.ones((len(centred), 1))], 1)
             left = off[there] - design @ np.linalg.lstsq(design, off[there], rcond=None)[0]
-            rms = float(np.sqrt((left**2).mean()))
-        total += rms * int(which.sum())
-        weight += int(which.sum())
-    return (None, None) if weight == 0 else (total / weight, covered / weight)
+            total += float(np.sqrt((left**2).mean())) * int(which.sum())
+            weight += int(which.sum())
+    if whole == 0:
+        return None, None
+    return (total / weight if weight else NEAR), covered / whole
 
 
 def part_of(mesh: Mesh, points: Float) -> tuple[Index, Index]:
