@@ -44,6 +44,7 @@ from ..training.library import OTHER, Library, canonicalise
 from ..training.scans import random_viewpoint, scan, true_surface
 from .pictures import CLAY, COMPLETED, Picture, camera_for, contact_sheet, draw_cloud, draw_mesh, save_picture
 from .soundness import COLUMNS, TrueAsset
+from .soundness.sheet import close_sheet, soundness_table
 
 log = logging.getLogger(__name__)
 
@@ -265,7 +266,10 @@ def run_completion_evaluation(
         save_picture(out / "contact_sheet.png", sheet)
         report["contact_sheet"] = "contact_sheet.png"
         if soundness:
-            save_picture(out / "close.png", _close_sheet(items, shown, stores, judge, next(iter(completers.items()))))
+            first = next(iter(completers))
+            rows, meshes = stores[first].rows, judge.meshes(first, completers[first][0])
+            told = [(rows[item.name], meshes / f"{item.file_name}.ply", item.index) for item in items]
+            save_picture(out / "close.png", close_sheet(first, told, library))
             report["close"] = "close.png"
     (out / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (out / "report.md").write_text(markdown(report), encoding="utf-8")
@@ -337,18 +341,14 @@ class _Judge:
                 write_mesh(folder / f"{item.file_name}.ply", given.mesh)
         for method in judgement.pictures:
             given, _, fingerprint = judgement.answers[method]
-            mesh = None if given is None else given.mesh
-            strip = draw_row(observed, mesh, truth.mesh)
+            strip = draw_row(observed, None if given is None else given.mesh, truth.mesh)
             save_picture(self.picture_path(item, method, fingerprint), np.concatenate(strip, axis=1))
-            if self.protocol.soundness:
-                strip = draw_close(mesh, truth.mesh)
-                save_picture(self.picture_path(item, method, fingerprint, "-close"), np.concatenate(strip, axis=1))
         judgement.answers = {}
         return judgement
 
-    def picture_path(self, item: _Item, method: str, fingerprint: str, kind: str = "") -> Path:
+    def picture_path(self, item: _Item, method: str, fingerprint: str) -> Path:
         mark = _digest(_VERSION, asdict(self.protocol), item.name, method, fingerprint)
-        return self.out / "pictures" / f"{mark}{kind}.png"
+        return self.out / "pictures" / f"{mark}.png"
 
     def meshes(self, method: str, fingerprint: str) -> Path:
         mark = _digest(_VERSION, asdict(self.protocol), method, fingerprint)
@@ -699,7 +699,7 @@ def markdown(report: dict[str, Any]) -> str:
             cells = [f"{_figure(entry[group], c, 'mean')} / {_figure(entry[group], c, 'median')}" for c in columns]
             failed = entry[group]["failed"]
             lines += [f"| {method}{f' ({failed} failed)' if failed else ''} | " + " | ".join(cells) + " |"]
-        lines += ["", *_soundness_table(report, group)]
+        lines += ["", *soundness_table(report, group)]
     lines += ["**F-score at 1 % by class (mean / median)**", ""]
     lines += ["| class (scans) | " + " | ".join(report["methods"]) + " |", "|---" * (len(report["methods"]) + 1) + "|"]
     for c, count in report["classes"].items():
@@ -708,21 +708,6 @@ def markdown(report: dict[str, Any]) -> str:
         lines += [f"| {c} ({count}) | " + " | ".join(cells) + " |"]
     notes = [f"- {method}: {entry['note']}" for method, entry in report["methods"].items() if "note" in entry]
     return "\n".join([*lines, "", *notes, ""])
-
-
-def _soundness_table(report: dict[str, Any], group: str) -> list[str]:
-    """Of completers whose answers were measured as assets: a line a measure (mean / median)."""
-    told = {m: e[group] for m, e in report["methods"].items() if group in e and any(c in e[group] for c in COLUMNS)}
-    if not told:
-        return []
-    lines = [f"**Soundness, {group}**", "", "| measure | " + " | ".join(told) + " |", "|---" * (len(told) + 1) + "|"]
-    for column, (label, factor) in COLUMNS.items():
-        cells = [
-            f"{s[column]['mean'] * factor:.3g} / {s[column]['median'] * factor:.3g}" if column in s else "–"
-            for s in told.values()
-        ]
-        lines += [f"| {label} | " + " | ".join(cells) + " |"]
-    return [*lines, ""]
 
 
 def draw_row(observed: PointCloud, answer: Mesh | None, truth: Mesh, size: int = 220) -> list[Picture]:
@@ -738,18 +723,6 @@ def draw_row(observed: PointCloud, answer: Mesh | None, truth: Mesh, size: int =
         draw_cloud(observed.points, camera, viewpoint=observed.viewpoint),
         draw_mesh(answer or nothing, camera, COMPLETED, ground=ground),
         draw_mesh(truth, camera, CLAY, ground=ground),
-    ]
-
-
-def draw_close(answer: Mesh | None, truth: Mesh, size: int = 420) -> list[Picture]:
-    """Answer and truth (both canonical) close up: the answer from its front and from its back, the truth likewise."""
-    ground = float(truth.vertices[:, 2].min())
-    nothing = Mesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))
-    cameras = [camera_for(truth.vertices, azimuth, elevation, size) for azimuth, elevation in ((-62, 20), (118, 14))]
-    return [
-        draw_mesh(mesh, camera, colour, ground=ground)
-        for mesh, colour in ((answer or nothing, COMPLETED), (truth, CLAY))
-        for camera in cameras
     ]
 
 
@@ -780,31 +753,6 @@ def _sheet(
         rows.append(row)
         captions.append(f"{item.category}: {item.key.split('/')[-1]}   F {' / '.join(scores)}{observed}")
     return contact_sheet(rows, ["input", *completers, "truth"], captions, blocks=1 if len(rows) < 8 else 3)
-
-
-def _close_sheet(
-    items: Sequence[_Item], shown: set[str], stores: dict[str, _Store], judge: _Judge,
-    completer: tuple[str, tuple[str, Completer]], most: int = 24,
-) -> Picture:  # fmt: skip
-    """The shapes with most handles (slatted backs, racks), and then others in turn by class."""
-    method, (fingerprint, _) = completer
-    rows = stores[method].rows
-    there = [item for item in items if item.name in shown]
-    difficult = sorted(there, key=lambda item: -rows[item.name].get("true_handles", 0))[: most // 2]
-    in_turn = _pictured([item for item in there if item not in difficult], most - len(difficult))
-    chosen = [item for item in there if item in difficult or item.name in in_turn]
-    strips, captions = [], []
-    for item in sorted(chosen, key=lambda item: item.category):
-        strip = _read_picture(judge.picture_path(item, method, fingerprint, "-close"))
-        size, row = strip.shape[0], rows[item.name]
-        strips.append([strip[:, k * size : (k + 1) * size] for k in range(4)])
-        captions.append(
-            f"{item.category}: {item.key.split('/')[-1]}   F {row['f_score']:.2f}   parts {row['parts']} of "
-            f"{row['true_parts']}   handles {row['handles']}: {row['handles_surplus']} needless, "
-            f"{row['handles_missing']:g} of {row['true_handles']} missing"
-        )
-    headers = [f"{name}, {side}" for name in (method, "truth") for side in ("front", "back")]
-    return contact_sheet(strips, headers, captions, blocks=1 if len(strips) < 4 else 2)
 
 
 def _read_picture(path: Path) -> Picture:

@@ -48,6 +48,9 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
         help="of completion: answers asked for a scan; the best is judged, their diversity is told (default: 1)",
     )  # fmt: skip
     parser.add_argument("--noise", type=float, default=0.0, metavar="S", help="of the scans, longest side 1")
+    parser.add_argument(
+        "--pictures", type=int, default=48, metavar="N", help="of completion: rows of the contact sheet; 0: none"
+    )
     parser.add_argument("--limit", type=count, metavar="N", help="at most so many shapes")
     parser.add_argument("--points", type=count, metavar="N", help="judged a shape (100000; reconstruction: 1000000)")
     parser.add_argument("--resolution", type=int, metavar="N", help="default: 128; reconstruction: 256")
@@ -150,6 +153,7 @@ def _completion(options: argparse.Namespace, should_stop: ShouldStop) -> dict[st
         limit=options.limit,
         pose=options.pose,
         points=options.points or 100_000,
+        pictures=options.pictures,
         cloud=options.cloud,
         front_off=options.front_off,
         only=None if options.only is None else read_keys(options.only),
