@@ -266,10 +266,10 @@ def run_completion_evaluation(
         save_picture(out / "contact_sheet.png", sheet)
         report["contact_sheet"] = "contact_sheet.png"
         if soundness:
-            first = next(iter(completers))
-            rows, meshes = stores[first].rows, judge.meshes(first, completers[first][0])
+            judged, (mark, _) = next(iter(completers.items()))
+            rows, meshes = stores[judged].rows, judge.meshes(judged, mark)
             told = [(rows[item.name], meshes / f"{item.file_name}.ply", item.index) for item in items]
-            save_picture(out / "close.png", close_sheet(first, told, library))
+            save_picture(out / "close.png", close_sheet(judged, told, library))
             report["close"] = "close.png"
     (out / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (out / "report.md").write_text(markdown(report), encoding="utf-8")

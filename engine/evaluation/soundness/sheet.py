@@ -36,7 +36,10 @@ def figures(summary: dict[str, Any], column: str, factor: float) -> str:
     return mean if column in ("whole", "watertight", "quads") else f"{mean} / {summary[column]['median'] * factor:.3g}"
 
 
-def close_sheet(name: str, told: Sequence[tuple[dict[str, Any], Path, int]], library: Library, most: int = 16) -> Picture:
+Told = tuple[dict[str, Any], Path, int]
+
+
+def close_sheet(name: str, told: Sequence[Told], library: Library, most: int = 16) -> Picture:
     """Half of it the shapes whose truth has most handles (slatted backs, racks), the others in turn by class.
 
     told: of every answer its row, the file of its mesh (canonical; there is none where it failed), and its shape's
@@ -45,7 +48,7 @@ def close_sheet(name: str, told: Sequence[tuple[dict[str, Any], Path, int]], lib
     ranked = sorted(told, key=lambda entry: -entry[0].get("true_handles", 0))
     chosen, rest = ranked[: most // 2], sorted(ranked[most // 2 :], key=lambda entry: str(entry[0]["item"]))
     for rank in range(len(rest)):  # the first of every class, then the second
-        by_class: dict[str, list[tuple[dict[str, Any], Path, int]]] = {}
+        by_class: dict[str, list[Told]] = {}
         for entry in rest:
             by_class.setdefault(entry[0]["class"], []).append(entry)
         chosen += [members[rank] for members in by_class.values() if len(members) > rank]
