@@ -1,6 +1,6 @@
 """The families there are, by name. A module in engine/fields/families is found by being there: no list names it.
 
-A family elsewhere (an extension's, a test's) registers itself by being imported.
+A family elsewhere (a test's, a plugin's: engine.plugins) registers itself by being imported.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import importlib
 import pkgutil
 from typing import TypeVar
 
+from .. import plugins
 from ..errors import InputError
 from .base import Family, arguments_of
 
@@ -44,7 +45,8 @@ def family(name: str) -> type[Family]:
 
 
 def names() -> list[str]:
-    """All families, sorted. Imports them."""
+    """All families, sorted. Imports them, plugins' too."""
+    plugins.load("families")
     for module in _modules():
         importlib.import_module(f"{__package__}.families.{module}")
     return sorted(_FOUND)

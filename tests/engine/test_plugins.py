@@ -28,6 +28,28 @@ assert load(Path(sys.argv[1])).points.shape == (20, 3)
 """
 
 
+FAMILY = """
+from typing import ClassVar
+from engine.fields.families.deepsdf import DeepSDF
+from engine.fields.registry import register
+
+@register
+class Mine(DeepSDF):
+    name: ClassVar[str] = "mine"
+"""
+
+
+def test_a_family_from_outside_is_found_when_it_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(FAMILY, "utf-8")
+    paths = os.pathsep.join([str(ROOT), str(tmp_path)])
+    environment = {**os.environ, "PYTHONPATH": paths, "SHAPEWRIGHT_PLUGINS": "families:mine"}
+    code = (
+        "import sys; from engine.jobs import kinds; kinds.names(); assert 'torch' not in sys.modules\n"
+        "from engine.fields.registry import family, names; assert family('mine').name == 'mine' and 'mine' in names()"
+    )
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
 def test_a_format_from_outside_is_named_by_the_environment(tmp_path: Path) -> None:
     (tmp_path / "semicolons.py").write_text(FORMAT, "utf-8")
     cloud = tmp_path / "cloud.semi"
