@@ -7,15 +7,21 @@ real processes, and the client is the add-on's.
 from __future__ import annotations
 
 import importlib
+import json
+import subprocess
 import sys
 import types
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.engine.server.conftest import ROOT, Client, real_command, server
+from engine.geometry.clouds import PointCloud
+from engine.geometry.files import read_shape, write_cloud
+from engine.geometry.meshes import Mesh
+from tests.engine.server.conftest import ROOT, Client, environment, real_command, server
 
 PLUGIN = "tests.engine.jobs.kind_from_outside"
 POINTS = np.random.default_rng(0).uniform(-1, 1, (200, 3)).astype(np.float32)
@@ -79,6 +85,28 @@ def test_its_refusals_have_three_parts_too(engine_with_plugin: Client, link: typ
     thread = link.job_thread.JobThread(client, {"kind": "crate", "name": "refuse"}, lambda: {"points": POINTS})
     thread.start()
     assert updates_of(thread)[-1].problem.code == "too_heavy"
+
+
+def test_from_the_command_line(tmp_path: Path) -> None:
+    scan, out = tmp_path / "scan.ply", tmp_path / "crates"
+    write_cloud(scan, PointCloud(POINTS))
+
+    def shapewright(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "engine", "run", "--json", "crate", *map(str, arguments)]
+        told = environment() | {"SHAPEWRIGHT_PLUGINS": PLUGIN}
+        return subprocess.run(command, env=told, capture_output=True, text=True)
+
+    done = shapewright(scan, "-o", out, "--margin", "0.25")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    (path,) = report["outputs"]
+    made = read_shape(Path(path))
+    assert isinstance(made, Mesh) and len(made.faces) == 12
+    np.testing.assert_allclose(made.vertices.max(0), POINTS.max(0) + 0.25, rtol=1e-5)
+    assert report["request"]["margin"] == 0.25 and report["volume"] > 0
+    refused = shapewright(scan, "-o", out, "--margin", "3")
+    assert refused.returncode == 2
+    assert "a number from 0 to 1" in json.loads(refused.stdout)["error"]["why"]
 
 
 def test_it_is_described_like_the_others(engine_with_plugin: Client) -> None:
