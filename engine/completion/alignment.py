@@ -90,7 +90,7 @@ def yaw_frame(points: NDArray[np.floating[Any]]) -> float:
     return best
 
 
-def _to_up(direction: Float64Array) -> Float64Array:
+def to_up(direction: Float64Array) -> Float64Array:
     """(3, 3) rotation that takes a unit vector to z by the shortest way."""
     x, y, z = direction / np.linalg.norm(direction)
     if z < -1 + 1e-9:
@@ -116,7 +116,7 @@ def up_directions(points: NDArray[np.floating[Any]], most: int = 6) -> list[Floa
             near = directions[k : k + 1]
             best, cost = near[0], float("inf")
             for reach in (0.06, 0.02, 0.006):
-                turn = _to_up(best)
+                turn = to_up(best)
                 steps = np.linspace(-reach, reach, 5)
                 near = np.stack([*(g.ravel() for g in np.meshgrid(steps, steps)), np.ones(25)], 1)
                 near = near @ turn
@@ -127,7 +127,7 @@ def up_directions(points: NDArray[np.floating[Any]], most: int = 6) -> list[Floa
     found.sort(key=lambda pair: pair[0])
     lines = [best for _, best in found]
     for line in lines[:2]:
-        up = _to_up(line)
+        up = to_up(line)
         lines += list((yaw_rotation(-yaw_frame(x @ up.T)) @ up)[:2])
     lines += list(axes.T)
     kept: list[Float64Array] = []
@@ -264,7 +264,7 @@ def rotation_search(prior: Prior, cloud: PointCloud, ups: int = 4) -> list[PoseE
     network = prior.pose
 
     def stands(directions: Sequence[Float64Array]) -> NDArray[np.float64]:
-        rotations = [_to_up(direction) for direction in directions]
+        rotations = [to_up(direction) for direction in directions]
         sides = [yaw_rotation(-yaw_frame(cloud.points @ up.T)) @ up for up in rotations]
         guess, _ = _look(network, cloud, sides, [True] * len(sides))
         return np.asarray(guess.upright.cpu().double().numpy())
@@ -284,7 +284,7 @@ def rotation_search(prior: Prior, cloud: PointCloud, ups: int = 4) -> list[PoseE
     share = belief - belief.max() - np.log(np.exp(belief - belief.max()).sum())
     found = []
     for k in np.argsort(-belief)[:ups]:
-        for pose in _yaw_candidates(prior, cloud, _to_up(directions[k]), 3, 0.05):
+        for pose in _yaw_candidates(prior, cloud, to_up(directions[k]), 3, 0.05):
             how = "yaw search" if directions[k][2] == 1 else "rotation search"
             found.append(replace(pose, found_by=how, log_share=pose.log_share + float(share[k])))
     return sorted(found, key=lambda pose: -pose.log_share)
@@ -322,17 +322,18 @@ def _evident_front(prior: Prior, cloud: PointCloud, agreement: float) -> PoseEst
 
 
 def find_pose(
-    prior: Prior, cloud: PointCloud, mode: Literal["scale", "similarity"], doubt_front: bool = False
+    prior: Prior, cloud: PointCloud, mode: Literal["scale", "yaw", "similarity"], doubt_front: bool = False
 ) -> PoseEstimate:
-    """Where the whole of a cloud with z up (as a rule) lies: its scale and place, and in 'similarity' its rotation.
+    """Where the whole of a cloud with z up (as a rule) lies: its scale and place, in 'yaw' also its turn about z, in
+    'similarity' its whole rotation.
 
     doubt_front: in 'scale', turn it about z where the evidence clearly says that it does not face -y.
     """
     if prior.pose is None:
         # A prior without a pose network: the part's own box is all there is to go by, and the report says so.
         return PoseEstimate(observed_frame(cloud.points).inverse(), {}, "bounding box")
-    if mode == "similarity":
-        return _chosen(cloud, rotation_search(prior, cloud))[0]
+    if mode != "scale":
+        return _chosen(cloud, yaw_search(prior, cloud) if mode == "yaw" else rotation_search(prior, cloud))[0]
     pose = network_pose(prior, cloud)
     centred = centred_by_symmetry(cloud, pose.to_scene, turn=doubt_front)
     if doubt_front and centred.by != "axis":  # what has an axis has no front

@@ -1,11 +1,9 @@
-"""What a scan holds besides the object: stray points, and the ground that it stands on.
+"""What of a scan is no surface: stray points, and normals that contradict one another.
 
-Both tests are relative to the cloud's own density and size, so they hold in any unit. All clouds have z up.
+All tests are relative to the cloud's own density and size, so they hold in any unit.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,72 +51,6 @@ def stray_points(points: FloatArray, neighbours: int = 8) -> Mask:
         distance = cKDTree(points[kept]).query(points[again], k=neighbours + 1)[0]
         stray[again[distance[:, -1] > 1.7 * reach[again]]] = True
     return stray
-
-
-@dataclass
-class Ground:
-    """A plane z = height + slope . (x, y) under an object, slope (2,). on, below: points that lie on it, under it."""
-
-    height: float
-    slope: NDArray[np.float64]
-    on: Mask
-    below: Mask
-
-
-def find_ground(points: FloatArray, noise: float = 0.0) -> Ground | None:
-    """The floor that the object of a cloud (N, 3), z up, stands on, or None where it stands on nothing that was seen.
-
-    A floor is level (within six degrees), nothing lies under it but a few strays, something stands on it, it reaches
-    well beyond that on at least two sides, and by more than a foot does: table tops and seats have legs under them, the
-    feet of lamps and coat stands are small beside what they carry.
-    noise: standard deviation of the points, in their unit; decides how thick a floor is.
-    """
-    count = len(points)
-    if count < 50:
-        return None
-    low, high = np.percentile(points, [1.0, 99.0], axis=0).astype(np.float64)
-    extent = float((high - low).max())
-    if extent <= 0:
-        return None
-    thick = max(0.006 * extent, 3.0 * noise)
-    # The most crowded layer in the lower half.
-    z = points[:, 2].astype(np.float64)
-    bins = np.arange(low[2] - 4 * thick, high[2] + 2 * thick, thick)
-    if len(bins) < 4:
-        return None
-    crowd = np.histogram(z, bins)[0]
-    layer = crowd[:-1] + crowd[1:]
-    usable = bins[:-2] < low[2] + 0.5 * (high[2] - low[2])
-    best = int(np.argmax(np.where(usable, layer, 0)))
-    if layer[best] < 0.05 * count:
-        return None
-    height, slope = float(bins[best + 1]), np.zeros(2)
-    for width in (3.0, 2.0, 1.0, 1.0):
-        near = np.abs(z - height - points[:, :2] @ slope) < width * thick
-        if near.sum() < 0.05 * count:
-            return None
-        flat = np.c_[points[near, :2].astype(np.float64), np.ones(int(near.sum()))]
-        middle = flat[:, :2].mean(0)
-        flat[:, :2] -= middle
-        solved = np.linalg.lstsq(flat, z[near], rcond=None)[0]
-        slope, height = solved[:2], float(solved[2] - solved[:2] @ middle)
-    if float(np.linalg.norm(slope)) > np.tan(np.deg2rad(6.0)):
-        return None
-    above = z - height - points[:, :2] @ slope
-    on = np.abs(above) < thick
-    # A few strays may lie below a floor; the object's own legs lie below what is not one.
-    if (above < -2 * thick).sum() > 0.02 * count:
-        return None
-    rest = points[above > 2 * thick]
-    if len(rest) < max(20, 0.01 * count) or np.percentile(above, 99.5) < 6 * thick:
-        return None
-    inner_low, inner_high = np.percentile(rest[:, :2], [1.0, 99.0], axis=0).astype(np.float64)
-    outer_low, outer_high = np.percentile(points[on][:, :2], [1.0, 99.0], axis=0).astype(np.float64)
-    body = max(float((inner_high - inner_low).max()), float(np.percentile(above, 99.0)))
-    beyond = np.concatenate([inner_low - outer_low, outer_high - inner_high])
-    if (beyond > 0.06 * body).sum() < 2 or float((outer_high - outer_low).max()) < 0.75 * body:
-        return None
-    return Ground(height, slope, on, above <= -thick)
 
 
 SAME_SHARE = 0.98

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from typing import Any
 
@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from ... import __version__
-from ...completion.alignment import PoseEstimate, find_pose, network_pose
+from ...completion.alignment import PoseEstimate, find_pose, network_pose, to_up
 from ...completion.complete import Completion, complete_several
 from ...completion.confidence import calibration_of, confidence, measure
-from ...completion.evidence import estimate_noise
 from ...completion.hypotheses import variation
 from ...completion.settings import CompletionSettings
 from ...device import describe_device, peak_memory, resolve_device
@@ -29,17 +28,14 @@ from ...finish import soundness
 from ...frames import BOUND, up_rotation
 from ...generation.codes import encode_mesh
 from ...geometry.cleaning import (
-    doubtful_normals,
-    find_ground,
     normals_not_believed,
-    orientation_agreement,
-    stray_points,
 )
 from ...geometry.clouds import FloatArray, PointCloud
 from ...geometry.connected import is_watertight, loose_edges
 from ...geometry.meshes import Mesh
 from ...geometry.metrics import distances_to_surface, total_mutual_difference, unidirectional_hausdorff
-from ...geometry.sampling import estimate_normals, remove_duplicates, sample_surface, subsample
+from ...geometry.sampling import sample_surface
+from ...geometry.support import Support
 from ...geometry.transforms import Similarity
 from ...jobs.base import JobArrays, JobCallbacks, JobResult, Preview, Progress, ShapeCode, mesh_to_scene
 from ...priors.file import Prior, load_prior
@@ -48,12 +44,10 @@ from ...surfaces.decimation import decimate
 from ...surfaces.marching import Field, field_normals
 from ...surfaces.of import of
 from .request import CompleteRequest
+from .scan import RAW_POINTS, few, moved, scan_of
 
 log = logging.getLogger(__name__)
 
-WORKING_POINTS = 20_000
-RAW_POINTS = 200_000
-"""Of a larger input so many points, drawn at random, are looked at: memory and time stay bounded."""
 FIRST_LOOK = 32
 """Cells along the box of the first preview; later ones are finer."""
 SAME_SHAPE = 0.006
@@ -86,114 +80,22 @@ class _Reporter:
         self.callbacks.on_progress(Progress(stage, min(fraction, 0.999), left, message))
 
 
-@dataclass
-class Scan:
-    """The input as the engine uses it. cloud: z up or not, as given.  noise: standard deviation of its points.  about:
-    what was left out and estimated, for the report."""
-
-    cloud: PointCloud
-    noise: float
-    about: dict[str, Any]
-
-
-def scan_of(arrays: JobArrays, request: CompleteRequest, rng: np.random.Generator) -> Scan:
-    """The input as an even cloud of the object alone, in its own frame: at most RAW_POINTS are looked at.
-
-    A mesh is sampled (its faces are not trusted to look outward, so their normals are used only where a viewpoint says
-    which side was seen). Of points, duplicates and strays are left out; of both, a floor (engine.geometry.cleaning).
-    Normals are given, or estimated where a viewpoint tells their side; given ones that contradict their neighbours are
-    not used. Raises InputError.
-    """
-    viewpoint = None if request.viewpoint is None else np.asarray(request.viewpoint, np.float32)
-    about: dict[str, Any] = {"duplicates": 0, "strays": 0, "ground": None, "viewpoint": viewpoint is not None}
-    if arrays.faces is not None and len(arrays.faces):
-        mesh = Mesh(arrays.points, arrays.faces, None)
-        points, normals = sample_surface(mesh, 4 * WORKING_POINTS, rng)
-        cloud = PointCloud(points, None if viewpoint is None else normals, viewpoint)
-    else:
-        cloud = _few(PointCloud(arrays.points, arrays.normals, viewpoint), rng)
-        before = len(cloud.points)
-        cloud = remove_duplicates(cloud)
-        about["duplicates"] = before - len(cloud.points)
-        cloud = _only(cloud, ~stray_points(cloud.points))
-        about["strays"] = before - about["duplicates"] - len(cloud.points)
-    if request.ground == "auto":
-        cloud = _without_ground(cloud, request.up, about, strays=not (arrays.faces is not None and len(arrays.faces)))
-    cloud = subsample(cloud, WORKING_POINTS, rng)
-    if len(cloud.points) < 10:
-        raise InputError(
-            "too_few_points",
-            "The input cannot be completed.",
-            f"It has {len(cloud.points)} different points; at least 10 are needed, and hundreds to get a good result.",
-            "Give a denser scan.",
-        )
-    noise = estimate_noise(cloud.points, rng) if request.noise is None else request.noise
-    about["noise"] = "estimated" if request.noise is None else "given"
-    normals_ = cloud.normals
-    about["normals"] = "none" if normals_ is None else "given"
-    about["normals_doubt"] = ""
-    if normals_ is not None and not (arrays.faces is not None and len(arrays.faces)):
-        about["normals_doubt"] = doubtful_normals(cloud.points, normals_)
-        if about["normals_doubt"]:
-            normals_ = None
-            about["normals"] = "not believed"
-    if viewpoint is not None:
-        if normals_ is None:
-            normals_ = estimate_normals(cloud.points, 16, viewpoint)
-            about["normals"] = "estimated"
-        else:  # towards the viewpoint: it saw them
-            facing = ((viewpoint - cloud.points) * normals_).sum(1, keepdims=True)
-            normals_ = np.where(facing < 0, -normals_, normals_)
-    elif normals_ is not None and orientation_agreement(cloud.points, normals_) < 0.9:
-        normals_ = None
-        about["normals"] = "without a consistent side, not used"
-    return Scan(PointCloud(cloud.points, normals_, viewpoint), noise, about)
-
-
-def _few(cloud: PointCloud, rng: np.random.Generator) -> PointCloud:
-    """At most RAW_POINTS, at random: what stays is as dense here and as sparse there as before, which tells strays."""
-    count = len(cloud.points)
-    if count <= RAW_POINTS:
-        return cloud
-    return _only(cloud, np.sort(rng.choice(count, RAW_POINTS, replace=False, shuffle=False)))
-
-
-def _only(cloud: PointCloud, which: NDArray[Any]) -> PointCloud:
-    return PointCloud(cloud.points[which], None if cloud.normals is None else cloud.normals[which], cloud.viewpoint)
-
-
-def _without_ground(cloud: PointCloud, up: str, about: dict[str, Any], strays: bool) -> PointCloud:
-    standing = Similarity(rotation=up_rotation(up)).apply(cloud.points)
-    ground = find_ground(standing)
-    if ground is None:
-        return cloud
-    kept = _only(cloud, ~(ground.on | ground.below))
-    if strays:  # what is left of the floor's noise lies about in crumbs
-        kept = _only(kept, ~stray_points(kept.points))
-    about["ground"] = {"points": len(cloud.points) - len(kept.points), "height": ground.height}
-    return kept
-
-
-def _moved(cloud: PointCloud, transform: Similarity) -> PointCloud:
-    return PointCloud(
-        transform.apply(cloud.points),
-        None if cloud.normals is None else transform.apply_to_directions(cloud.normals),
-        None if cloud.viewpoint is None else transform.apply(cloud.viewpoint[None])[0],
-    )
-
-
-def align(prior: Prior, cloud: PointCloud, request: CompleteRequest) -> PoseEstimate:
-    """Canonical -> input frame, and how it was found. cloud: in the input's frame."""
+def align(
+    prior: Prior, cloud: PointCloud, request: CompleteRequest, support: Support | None = None
+) -> PoseEstimate:
+    """Canonical -> input frame, and how it was found. cloud: in the input's frame.  support: what it stands on, where
+    that was seen: tilted, it says what is up, and the front is found."""
     if request.pose is not None:
         given = Similarity.from_matrix(np.array(request.pose, np.float64).reshape(4, 4))
-        seen = _moved(cloud, given.inverse())
+        seen = moved(cloud, given.inverse())
         return PoseEstimate(given, network_pose(prior, seen).classes if prior.pose is not None else {}, "caller")
-    upright = Similarity(rotation=up_rotation(request.up))
-    standing = _moved(cloud, upright)
+    tilted = support is not None and not support.level
+    upright = Similarity(rotation=to_up(support.normal) if support and tilted else up_rotation(request.up))
+    standing = moved(cloud, upright)
     if request.align == "none":
         classes = network_pose(prior, standing).classes if prior.pose is not None else {}
         return PoseEstimate(upright.inverse(), classes, "given")
-    pose = find_pose(prior, standing, request.align, request.front == "evident")
+    pose = find_pose(prior, standing, "yaw" if tilted else request.align, request.front == "evident")
     return replace(pose, to_scene=upright.inverse().after(pose.to_scene))
 
 
@@ -236,30 +138,28 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
         viewpoint = x, y, z
     in_frame = request.align == "none" and request.pose is None
     if request.pose is not None:
-        moved = local.matrix() @ np.array(request.pose, np.float64).reshape(4, 4)
-        request = request.but(pose=tuple(moved.ravel().tolist()))
+        given = local.matrix() @ np.array(request.pose, np.float64).reshape(4, 4)
+        request = request.but(pose=tuple(given.ravel().tolist()))
     near = arrays
     if arrays.faces is None or not len(arrays.faces):  # before they are copied
-        few = _few(PointCloud(arrays.points, arrays.normals), rng)
-        near = JobArrays(few.points, few.normals)
+        drawn = few(PointCloud(arrays.points, arrays.normals), rng)
+        near = JobArrays(drawn.points, drawn.normals)
     near = JobArrays((near.points.astype(np.float64) - centre).astype(np.float32), near.normals, near.faces)
-    scan = scan_of(near, request.but(viewpoint=viewpoint), rng)
+    scan = scan_of(near, request.but(viewpoint=viewpoint), rng, -centre)
     cloud, noise = scan.cloud, scan.noise
-    if scan.about["ground"] is not None:  # along the up axis, in the input's own frame again
-        scan.about["ground"]["height"] += float((up_rotation(request.up) @ centre)[2])
     lap("prepare")
 
     settings = CompletionSettings(seed=request.seed)
     report_progress("Finding scale and place", 0.02)
     if in_frame:
         # The frame itself is the statement, so the centring has to be taken back.
-        cloud = _moved(cloud, local.inverse())
-        pose = align(prior, cloud, request)
+        cloud = moved(cloud, local.inverse())
+        pose = align(prior, cloud, request, scan.support)
         to_scene = pose.to_scene
     else:
-        pose = align(prior, cloud, request)
+        pose = align(prior, cloud, request, scan.support)
         to_scene = local.inverse().after(pose.to_scene)
-    canonical = _moved(cloud, pose.to_scene.inverse())
+    canonical = moved(cloud, pose.to_scene.inverse())
     settings.noise = noise / to_scene.scale
     within = float((np.abs(canonical.points) < BOUND).all(1).mean())
     if within < 0.5:
@@ -269,7 +169,7 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
             f"Only {within:.0%} of the points are within the canonical box of side 1.1 about the origin.",
             "Use the alignment 'scale', or bring the shape to the canonical frame (centre 0, longest side 1).",
         )
-    if viewpoint is None and canonical.normals is not None:
+    if canonical.viewpoint is None and canonical.normals is not None:
         canonical, scan.about["normals"] = _outward(prior, canonical)
     class_effect = _check_class(prior, request.class_name)
     lap("align")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.geometry.cleaning import doubtful_normals, find_ground, orientation_agreement, stray_points
+from engine.geometry.cleaning import doubtful_normals, orientation_agreement, stray_points
 
 Array = np.ndarray
 
@@ -35,13 +35,6 @@ def table(spacing: float = 0.012, legs: float = 0.012, seed: int = 0) -> tuple[A
     ]
     points = np.concatenate([top, *feet])
     return points.astype(np.float32), np.arange(len(points)) >= len(top)
-
-
-def floor(side: float, spacing: float, seed: int = 1, z: float = 0.0) -> Array:
-    rng = np.random.default_rng(seed)
-    count = int((2 * side / spacing) ** 2)
-    points = np.c_[rng.uniform(-side, side, (count, 2)), np.full(count, z)]
-    return np.asarray(points, np.float32)
 
 
 @pytest.mark.parametrize("share", [0.05, 0.2])
@@ -78,46 +71,6 @@ def test_small_and_degenerate_clouds_have_no_strays() -> None:
     rng = np.random.default_rng(0)
     for cloud in (np.zeros((0, 3)), rng.random((12, 3)), np.ones((500, 3)), np.repeat(rng.random((30, 3)), 20, 0)):
         assert not stray_points(cloud.astype(np.float32)).any()
-
-
-@pytest.mark.parametrize("side", [0.9, 2.5])
-@pytest.mark.parametrize("tilt", [0.0, 3.0])
-@pytest.mark.parametrize("noise", [0.0, 0.004])
-def test_a_floor_is_found_and_nothing_of_the_table_with_it(side: float, tilt: float, noise: float) -> None:
-    points, is_leg = table()
-    cloud = np.concatenate([points, floor(side, 0.02)]).astype(np.float64)
-    cloud += noise * np.random.default_rng(4).standard_normal(cloud.shape)
-    a = np.deg2rad(tilt)
-    turned = cloud @ np.array([[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]]).T + 5.0
-    ground = find_ground(turned.astype(np.float32), noise)
-    assert ground is not None
-    gone = ground.on | ground.below
-    assert gone[len(points) :].mean() > 0.97
-    assert gone[: len(points)][~is_leg].sum() == 0
-    assert gone[: len(points)][is_leg].mean() < 0.12  # but the soles
-    assert ground.height + ground.slope @ [5.0, 5.0] == pytest.approx(5.0, abs=0.02)
-
-
-def test_table_tops_seats_feet_and_bare_tables_are_no_floor() -> None:
-    points, is_leg = table()
-    rng = np.random.default_rng(0)
-    assert find_ground(points) is None  # the top has legs under it
-    assert find_ground(points[~is_leg]) is None  # nothing stands on it
-    vase = box_surface(np.array([-0.05, -0.05, 0.5]), np.array([0.05, 0.05, 0.8]), 0.01, rng).astype(np.float32)
-    assert find_ground(np.concatenate([points, vase])) is None
-    foot = box_surface(np.array([-0.15, -0.15, 0.0]), np.array([0.15, 0.15, 0.02]), 0.01, rng)
-    pole = box_surface(np.array([-0.01, -0.01, 0.02]), np.array([0.01, 0.01, 1.5]), 0.01, rng)
-    assert find_ground(np.concatenate([foot, pole]).astype(np.float32)) is None
-    chest = box_surface(np.array([-0.4, -0.2, 0.0]), np.array([0.4, 0.2, 0.5]), 0.02, rng)
-    assert find_ground(chest.astype(np.float32)) is None  # its bottom reaches no farther than itself
-
-
-def test_no_floor_in_nothing_noise_or_a_bare_plane() -> None:
-    rng = np.random.default_rng(0)
-    assert find_ground(np.zeros((0, 3), np.float32)) is None
-    assert find_ground(np.ones((200, 3), np.float32)) is None
-    assert find_ground(rng.random((3000, 3)).astype(np.float32)) is None
-    assert find_ground(floor(1.0, 0.02)) is None
 
 
 def test_normals_agree_or_do_not() -> None:

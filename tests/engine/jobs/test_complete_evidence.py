@@ -13,7 +13,7 @@ from engine.geometry.connected import is_watertight
 from engine.geometry.meshes import vertex_normals
 from engine.jobs.base import JobArrays, JobCallbacks, JobResult
 from engine.jobs.complete.request import CompleteRequest
-from engine.jobs.complete.run import RAW_POINTS, WORKING_POINTS, scan_of
+from engine.jobs.complete.scan import RAW_POINTS, WORKING_POINTS, scan_of
 from engine.jobs.run import run_job
 from engine.priors.file import load_prior, save_prior
 
@@ -82,6 +82,34 @@ def test_a_floor_is_left_out_reported_or_kept(request_: CompleteRequest, up: str
     assert result.report["alignment"]["scale"] < 1.3
     kept = prepared(request_.but(ground="keep"), turned)
     assert kept["ground"] is None and kept["used"] > 4000
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_on_a_table_in_its_cameras_frame_the_object_stands_alone_and_upright(
+    request_: CompleteRequest, told: bool
+) -> None:
+    """x right, y down, z forward: the up axis of the request says nothing, the table says it."""
+    points, _ = scan()
+    side = np.random.default_rng(0).uniform(-0.9, 0.9, (3000, 2))
+    table = np.c_[side, np.full(3000, -0.36)]
+    towards = table - VIEWPOINT  # what the object hides of the table the camera does not see
+    along = np.linspace(0, 1, 60)[:, None, None]
+    hidden = ((((VIEWPOINT + along * towards) / AXES) ** 2).sum(2) < 1).any(0)
+    forward = -np.array(VIEWPOINT) / np.linalg.norm(VIEWPOINT)
+    right = np.cross(forward, [0, 0, 1.0]) / np.linalg.norm(np.cross(forward, [0, 0, 1.0]))
+    camera = np.stack([right, np.cross(forward, right), forward])
+    seen = (np.concatenate([points, table[~hidden]]) - VIEWPOINT) @ camera.T
+    request_ = request_.but(viewpoint=(0.0, 0.0, 0.0) if told else None)
+    report = run(request_, seen).report
+    ground = report["evidence"]["ground"]
+    assert "taken as the floor" in ground["what"] and "camera" in ground["what"]
+    assert np.dot(ground["normal"], camera[:, 2]) > 0.999
+    assert ground["points"] == pytest.approx((~hidden).sum(), rel=0.03)
+    assert report["evidence"]["viewpoint"] is True
+    up = np.array(report["alignment"]["matrix"])[:3, 2]
+    assert up @ camera[:, 2] / np.linalg.norm(up) > 0.999
+    kept = prepared(request_.but(ground="keep"), seen.astype(np.float32))
+    assert kept["ground"] is None and kept["used"] > 3000
 
 
 def test_normals_of_any_side_are_used_for_what_they_are(request_: CompleteRequest) -> None:

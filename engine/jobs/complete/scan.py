@@ -1,0 +1,144 @@
+"""The input of Complete Shape as the engine uses it: an even cloud of the object alone, and what was left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...completion.evidence import estimate_noise
+from ...errors import InputError
+from ...frames import up_rotation
+from ...geometry.cleaning import doubtful_normals, orientation_agreement, stray_points
+from ...geometry.clouds import PointCloud
+from ...geometry.meshes import Mesh
+from ...geometry.sampling import estimate_normals, remove_duplicates, sample_surface, subsample
+from ...geometry.support import Support, find_support
+from ...geometry.transforms import Similarity
+from ..base import JobArrays
+from .request import CompleteRequest
+
+Vector = NDArray[np.float64]
+
+WORKING_POINTS = 20_000
+RAW_POINTS = 200_000
+"""Of a larger input so many points, drawn at random, are looked at: memory and time stay bounded."""
+
+
+@dataclass
+class Scan:
+    """The input as the engine uses it. cloud: z up or not, as given.  noise: standard deviation of its points.  about:
+    what was left out and estimated, for the report.  support: what the object stands on, where that was seen."""
+
+    cloud: PointCloud
+    noise: float
+    about: dict[str, Any]
+    support: Support | None = None
+
+
+def scan_of(
+    arrays: JobArrays, request: CompleteRequest, rng: np.random.Generator, origin: Vector = np.zeros(3)
+) -> Scan:
+    """The input as an even cloud of the object alone, in its own frame: at most RAW_POINTS are looked at.
+
+    A mesh is sampled (its faces are not trusted to look outward, so their normals are used only where a viewpoint says
+    which side was seen). Of points, duplicates and strays are left out; of both, what the object stands on, with
+    what lies beyond and beside (engine.geometry.support): in a camera's own frame, the camera is the viewpoint.
+    Normals are given, or estimated where a viewpoint tells their side; given ones that contradict their neighbours are
+    not used. origin: (3,) of the input's frame, in that of the arrays. Raises InputError.
+    """
+    viewpoint = None if request.viewpoint is None else np.asarray(request.viewpoint, np.float32)
+    about: dict[str, Any] = {"duplicates": 0, "strays": 0, "ground": None, "viewpoint": viewpoint is not None}
+    if arrays.faces is not None and len(arrays.faces):
+        mesh = Mesh(arrays.points, arrays.faces, None)
+        points, normals = sample_surface(mesh, 4 * WORKING_POINTS, rng)
+        cloud = PointCloud(points, None if viewpoint is None else normals, viewpoint)
+    else:
+        cloud = few(PointCloud(arrays.points, arrays.normals, viewpoint), rng)
+        before = len(cloud.points)
+        cloud = remove_duplicates(cloud)
+        about["duplicates"] = before - len(cloud.points)
+        cloud = _only(cloud, ~stray_points(cloud.points))
+        about["strays"] = before - about["duplicates"] - len(cloud.points)
+    support = None
+    if request.ground == "auto":
+        cloud, support = _stood(cloud, request, origin, about, not (arrays.faces is not None and len(arrays.faces)))
+        viewpoint = cloud.viewpoint
+    cloud = subsample(cloud, WORKING_POINTS, rng)
+    if len(cloud.points) < 10:
+        raise InputError(
+            "too_few_points",
+            "The input cannot be completed.",
+            f"It has {len(cloud.points)} different points; at least 10 are needed, and hundreds to get a good result.",
+            "Give a denser scan.",
+        )
+    noise = estimate_noise(cloud.points, rng) if request.noise is None else request.noise
+    about["noise"] = "estimated" if request.noise is None else "given"
+    normals_ = cloud.normals
+    about["normals"] = "none" if normals_ is None else "given"
+    about["normals_doubt"] = ""
+    if normals_ is not None and not (arrays.faces is not None and len(arrays.faces)):
+        about["normals_doubt"] = doubtful_normals(cloud.points, normals_)
+        if about["normals_doubt"]:
+            normals_ = None
+            about["normals"] = "not believed"
+    if viewpoint is not None:
+        if normals_ is None:
+            normals_ = estimate_normals(cloud.points, 16, viewpoint)
+            about["normals"] = "estimated"
+        else:  # towards the viewpoint: it saw them
+            facing = ((viewpoint - cloud.points) * normals_).sum(1, keepdims=True)
+            normals_ = np.where(facing < 0, -normals_, normals_)
+    elif normals_ is not None and orientation_agreement(cloud.points, normals_) < 0.9:
+        normals_ = None
+        about["normals"] = "without a consistent side, not used"
+    return Scan(PointCloud(cloud.points, normals_, viewpoint), noise, about, support)
+
+
+def few(cloud: PointCloud, rng: np.random.Generator) -> PointCloud:
+    """At most RAW_POINTS, at random: what stays is as dense here and as sparse there as before, which tells strays."""
+    count = len(cloud.points)
+    if count <= RAW_POINTS:
+        return cloud
+    return _only(cloud, np.sort(rng.choice(count, RAW_POINTS, replace=False, shuffle=False)))
+
+
+def _only(cloud: PointCloud, which: NDArray[Any]) -> PointCloud:
+    return PointCloud(cloud.points[which], None if cloud.normals is None else cloud.normals[which], cloud.viewpoint)
+
+
+def _stood(
+    cloud: PointCloud, request: CompleteRequest, origin: Vector, about: dict[str, Any], strays: bool
+) -> tuple[PointCloud, Support | None]:
+    """The cloud without what the object stands on and what lies beyond and beside, and that support."""
+    up = up_rotation(request.up)[2]
+    free = request.align != "none" and request.pose is None  # else the frame is a statement, and not doubted
+    support = find_support(cloud.points, up, viewpoint=cloud.viewpoint, origin=origin if free else None)
+    if support is None:
+        return cloud, None
+    kept = _only(cloud, support.kept)
+    if strays:  # what is left of the floor's noise lies about in crumbs
+        kept = _only(kept, ~stray_points(kept.points))
+    if support.frame == "sensor" and kept.viewpoint is None:
+        kept = PointCloud(kept.points, kept.normals, origin.astype(np.float32))
+        about["viewpoint"] = True
+    what = "a level floor"
+    if not support.level:
+        what = f"support plane found, tilted by {support.tilt:.0f} degrees from the up axis: taken as the floor"
+        what += "; the points are in their camera's frame" if support.frame == "sensor" else ""
+    about["ground"] = {
+        "what": what, "points": len(cloud.points) - len(kept.points), "beyond": int(support.beyond.sum()),
+        "beside": int(support.beside.sum()), "tilt": support.tilt, "normal": support.normal.tolist(),
+        "height": support.offset - float(support.normal @ origin),
+    }  # fmt: skip
+    return kept, support
+
+
+def moved(cloud: PointCloud, transform: Similarity) -> PointCloud:
+    return PointCloud(
+        transform.apply(cloud.points),
+        None if cloud.normals is None else transform.apply_to_directions(cloud.normals),
+        None if cloud.viewpoint is None else transform.apply(cloud.viewpoint[None])[0],
+    )
