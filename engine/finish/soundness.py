@@ -21,8 +21,8 @@ THIN = 0.04
 """Walls thinner than this share of the size are thin."""
 FOOT = 0.02
 """What ends within this share of the size above the lowest point is a foot; feet are farther apart than that."""
-LOOKED_AT = 600
-"""Places at which the wall is measured."""
+SPREAD, LOOKED_AT = 6000, 400
+"""Places drawn on the surface, and at how many of them the wall is measured: from there to the others opposite."""
 
 
 @dataclass
@@ -48,8 +48,11 @@ class Soundness(Topology):
 def soundness(mesh: Mesh, *, standing: bool = True) -> Soundness:
     """standing: z is up, so that feet can be told. Raises ValueError for a mesh without faces."""
     mesh = welded(mesh)
+    if len(mesh.faces) == 0:
+        raise ValueError("a mesh without faces has no soundness")
     count, floor = feet_of(mesh) if standing else (None, None)
-    return Soundness(**asdict(topology_of(mesh)), walls=walls_of(mesh), feet=count, floor=floor)
+    areas = face_areas(mesh)
+    return Soundness(**asdict(topology_of(mesh, areas)), walls=walls_of(mesh, areas), feet=count, floor=floor)
 
 
 def report(mesh: Mesh, *, scale: float = 1.0, standing: bool = True) -> dict[str, Any]:
@@ -95,23 +98,24 @@ def feet(mesh: Mesh) -> list[NDArray[np.int64]]:
     return [low[label == k] for k in range(int(label.max()) + 1)]
 
 
-def walls_of(mesh: Mesh) -> Walls:
-    """The thickness of thin walls, from face to opposite face at `LOOKED_AT` places spread over the area."""
+def walls_of(mesh: Mesh, areas: NDArray[np.float64]) -> Walls:
+    """The thickness of thin walls of a welded mesh with faces of such areas (F,), from face to opposite face at
+    `LOOKED_AT` places spread over the area."""
     size = extent(mesh)
-    areas, normals = face_areas(mesh), face_normals(mesh).astype(np.float64)
-    centroids = mesh.vertices.astype(np.float64)[mesh.faces].mean(axis=1)
     rng = np.random.default_rng(0)
-    several = rng.choice(len(areas), 10_000, p=areas / areas.sum())  # evenly over the area, whatever the faces' sizes
-    tree = cKDTree(centroids[several])
-    looked = several[:LOOKED_AT]
+    drawn = rng.choice(len(areas), SPREAD, p=areas / areas.sum())  # evenly over the area, whatever the faces' sizes
+    corners = mesh.vertices.astype(np.float64)[mesh.faces[drawn]]
+    centroids = corners.mean(axis=1)
+    normals = face_normals(Mesh(mesh.vertices, mesh.faces[drawn])).astype(np.float64)
+    tree, looked = cKDTree(centroids), slice(LOOKED_AT)
     near = tree.query_ball_point(centroids[looked], THIN * size)
-    thickness = np.full(len(looked), np.inf)
-    rows = np.repeat(np.arange(len(looked)), [len(found) for found in near])
-    other = several[np.concatenate([np.asarray(found, np.int64) for found in near])]
-    across = centroids[looked][rows] - centroids[other]
-    depth = np.einsum("ij,ij->i", across, normals[looked][rows])
-    aside = np.linalg.norm(across - depth[:, None] * normals[looked][rows], axis=1)
-    opposite = np.einsum("ij,ij->i", normals[looked][rows], normals[other]) < -0.5
+    thickness = np.full(LOOKED_AT, np.inf)
+    rows = np.repeat(np.arange(LOOKED_AT), [len(found) for found in near])
+    other = np.concatenate([np.asarray(found, np.int64) for found in near])
+    across = centroids[rows] - centroids[other]
+    depth = np.einsum("ij,ij->i", across, normals[rows])
+    aside = np.linalg.norm(across - depth[:, None] * normals[rows], axis=1)
+    opposite = np.einsum("ij,ij->i", normals[rows], normals[other]) < -0.5
     behind = opposite & (depth > 0) & (aside < 0.5 * depth + 0.01 * size)
     np.minimum.at(thickness, rows[behind], depth[behind])
     thin = np.isfinite(thickness)

@@ -18,6 +18,9 @@ PART = 0.002
 """Components of more than this share of the area are parts; smaller ones are crumbs."""
 
 
+_PRIMES = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)
+
+
 @dataclass
 class Topology:
     """parts: components of more than `PART` of the area that look outward.  cavities: such components that look inward:
@@ -40,11 +43,12 @@ def welded(mesh: Mesh, tolerance: float = 0.0) -> Mesh:
     if len(mesh.vertices) == 0:
         return mesh
     rows = np.ascontiguousarray(mesh.vertices, np.float32) + np.float32(0.0)  # -0 becomes 0
-    if tolerance > 0:
-        keys = np.round(rows.astype(np.float64) / tolerance).astype(np.int64).view(np.dtype((np.void, 24))).ravel()
-    else:
-        keys = rows.view(np.dtype((np.void, 12))).ravel()
-    _, first, number = np.unique(keys, return_index=True, return_inverse=True)
+    places = np.round(rows.astype(np.float64) / tolerance).astype(np.int64) if tolerance > 0 else rows.view(np.int32)
+    mixed = (places.astype(np.uint64) * _PRIMES).sum(1, dtype=np.uint64)  # wraps around
+    _, first, number = np.unique(mixed, return_index=True, return_inverse=True)
+    if not (places == places[first[number.ravel()]]).all():  # two places with one sum
+        keys = np.ascontiguousarray(places).view(np.dtype((np.void, 3 * places.itemsize))).ravel()
+        _, first, number = np.unique(keys, return_index=True, return_inverse=True)
     faces = number.ravel()[mesh.faces].astype(np.int32)
     whole = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
     return compacted(Mesh(rows[first], faces[whole]))
@@ -52,35 +56,37 @@ def welded(mesh: Mesh, tolerance: float = 0.0) -> Mesh:
 
 def components(mesh: Mesh) -> NDArray[np.int64]:
     """(F,) the component of each face, 0, 1, ...: faces that share an edge belong together. Weld the mesh first."""
-    face, edge, counts, _ = _edges(mesh)
-    return labels_of(len(mesh.faces), *_pairs(face, edge, counts))
+    if len(mesh.faces) == 0:
+        return np.zeros(0, np.int64)
+    edges = _edges(mesh)
+    return labels_of(len(mesh.faces), edges.first // 3, edges.second // 3)
 
 
 def topology(mesh: Mesh) -> Topology:
     """Of any mesh: it is welded first. Raises ValueError for a mesh without faces."""
-    return topology_of(welded(mesh))
+    mesh = welded(mesh)
+    return topology_of(mesh, face_areas(mesh))
 
 
-def topology_of(mesh: Mesh) -> Topology:
-    """`topology` of a mesh that is welded."""
+def topology_of(mesh: Mesh, face_areas: NDArray[np.float64]) -> Topology:
+    """`topology` of a mesh that is welded, and has faces of such areas (F,)."""
     if len(mesh.faces) == 0:
         raise ValueError("a mesh without faces has no topology")
-    face, edge, counts, start_low = _edges(mesh)
-    left, right = _pairs(face, edge, counts)
-    component = labels_of(len(mesh.faces), left, right)
+    edges = _edges(mesh)
+    component = labels_of(len(mesh.faces), edges.first // 3, edges.second // 3)
     count = int(component.max()) + 1
-    areas = np.bincount(component, weights=face_areas(mesh), minlength=count)
+    areas = np.bincount(component, weights=face_areas, minlength=count)
     large = areas > PART * areas.sum()
     volumes = _volumes(mesh, component, count)
-    corners = mesh.vertices.astype(np.float64)[mesh.faces]
-    lengths = np.linalg.norm(corners - np.roll(corners, -1, axis=1), axis=2).ravel()
-    forward = np.bincount(edge, weights=np.where(start_low, 1, -1), minlength=len(counts))
+    across = mesh.vertices[mesh.faces] - mesh.vertices[mesh.faces[:, [1, 2, 0]]]
+    lengths = np.sqrt(np.einsum("fkd,fkd->fk", across, across)).ravel()
+    opposite = edges.forward[edges.first] != edges.forward[edges.second]
     return Topology(
         parts=int((large & (volumes >= 0)).sum()),
         cavities=int((large & (volumes < 0)).sum()),
         crumbs=int((~large).sum()),
-        handles=int(_genus(mesh, edge, counts, component, count).sum()),
-        watertight=bool((counts == 2).all() and (forward == 0).all()),
+        handles=int(_genus(mesh, edges, component, count).sum()),
+        watertight=bool((edges.counts == 2).all() and opposite.all()),
         smallest_edge=float(lengths.min()),
         median_edge=float(np.median(lengths)),
     )
@@ -89,45 +95,47 @@ def topology_of(mesh: Mesh) -> Topology:
 Indices = NDArray[np.int64]
 
 
-def _edges(mesh: Mesh) -> tuple[Indices, Indices, Indices, NDArray[np.bool_]]:
-    """Of the half-edges 3 f + k (from corner k to the next): (3F,) their face, (3F,) their edge, (E,) how many an edge
-    has, and (3F,) whether they start at the lower vertex."""
+@dataclass
+class _Edges:
+    """Of the half-edges 3 f + k (from corner k of face f to the next): edge: (3F,) which they are of.  counts: (E,) how
+    many an edge has.  forward: (3F,) whether they start at its lower vertex.  first, second: the two half-edges of
+    every edge that has two."""
+
+    edge: Indices
+    counts: Indices
+    forward: NDArray[np.bool_]
+    first: Indices
+    second: Indices
+
+
+def _edges(mesh: Mesh) -> _Edges:
     faces = mesh.faces.astype(np.int64)
-    start, end = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
+    start, end = faces.ravel(), faces[:, [1, 2, 0]].ravel()
     keys = np.minimum(start, end) * len(mesh.vertices) + np.maximum(start, end)
-    _, edge, counts = np.unique(keys, return_inverse=True, return_counts=True)
-    return np.arange(len(start)) // 3, edge.ravel().astype(np.int64), counts.astype(np.int64), start < end
-
-
-def _pairs(face: Indices, edge: Indices, counts: Indices) -> tuple[Indices, Indices]:
-    """The two faces of every edge that has two."""
-    first, second = _twins(edge, counts)
-    return face[first], face[second]
-
-
-def _twins(edge: Indices, counts: Indices) -> tuple[Indices, Indices]:
-    """The two half-edges of every edge that has two."""
-    order = np.argsort(edge, kind="stable")
-    starts = (np.cumsum(counts) - counts)[counts == 2]
-    return order[starts], order[starts + 1]
+    order = np.argsort(keys)
+    ordered = keys[order]
+    fresh = np.concatenate([[True], ordered[1:] != ordered[:-1]])
+    starts = np.flatnonzero(fresh)
+    counts = np.diff(np.append(starts, len(order)))
+    edge = np.empty(len(order), np.int64)
+    edge[order] = np.cumsum(fresh) - 1
+    pairs = starts[counts == 2]
+    return _Edges(edge, counts, start < end, order[pairs], order[pairs + 1])
 
 
 def _volumes(mesh: Mesh, component: Indices, count: int) -> NDArray[np.float64]:
-    """(count,) signed volumes (divergence theorem); of an open component, seen from the middle of its own vertices."""
-    corners = mesh.vertices.astype(np.float64)[mesh.faces]
-    share = np.maximum(np.bincount(component, minlength=count), 1)
-    centres = np.stack(
-        [np.bincount(component, weights=corners[:, :, k].mean(1), minlength=count) / share for k in range(3)], 1
-    )
-    a, b, c = np.moveaxis(corners - centres[component][:, None], 1, 0)
-    six = np.einsum("ij,ij->i", a, np.cross(b, c))
+    """(count,) signed volumes (divergence theorem); of an open component, seen from one of its own vertices."""
+    some = np.zeros(count, np.int64)
+    some[component] = mesh.faces[:, 0]
+    origin = mesh.vertices[some][component]
+    (ax, ay, az), (bx, by, bz), (cx, cy, cz) = ((mesh.vertices[mesh.faces[:, k]] - origin).T for k in range(3))
+    six = ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)
     return np.asarray(np.bincount(component, weights=six / 6.0, minlength=count), np.float64)
 
 
-def _genus(mesh: Mesh, edge: Indices, counts: Indices, component: Indices, count: int) -> Indices:
+def _genus(mesh: Mesh, edges: _Edges, component: Indices, count: int) -> Indices:
     """(count,) handles of each component. Vertices at which several fans of faces meet are taken apart."""
-    halves = len(edge)
-    first, second = _twins(edge, counts)
+    halves, first, second = len(edges.edge), edges.first, edges.second
 
     def following(half: Indices) -> Indices:
         return np.where(half % 3 == 2, half - 2, half + 1)
@@ -143,7 +151,7 @@ def _genus(mesh: Mesh, edge: Indices, counts: Indices, component: Indices, count
     of_fan = np.zeros(fans, np.int64)
     of_fan[fan] = np.repeat(component, 3)
 
-    rim = np.flatnonzero(counts[edge] != 2)
+    rim = np.flatnonzero(edges.counts[edges.edge] != 2)
     loops = np.zeros(count, np.int64)
     if len(rim):
         ends = fan[rim], fan[following(rim)]
@@ -153,6 +161,6 @@ def _genus(mesh: Mesh, edge: Indices, counts: Indices, component: Indices, count
         loops = np.bincount(of_loop, minlength=count)
     faces = np.bincount(component, minlength=count)
     inner = np.bincount(component[first // 3], minlength=count)
-    edges = inner + np.bincount(component[rim // 3], minlength=count)
-    euler = np.bincount(of_fan, minlength=count) - edges + faces
+    cut = inner + np.bincount(component[rim // 3], minlength=count)
+    euler = np.bincount(of_fan, minlength=count) - cut + faces
     return np.maximum((2 - loops - euler) // 2, 0)

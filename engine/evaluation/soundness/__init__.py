@@ -16,7 +16,7 @@ from ...finish.lattice import Lattice, filled_by
 from ...finish.soundness import feet
 from ...finish.topology import topology_of, welded
 from ...finish.tunnels import Tunnel, shared
-from ...geometry.meshes import Mesh
+from ...geometry.meshes import Mesh, face_areas
 from ...geometry.signed_distance import SignedDistance, sphere_directions
 from ...training.scans import RayCaster
 from . import surfaces
@@ -102,7 +102,7 @@ class TrueAsset:
                 "part_recall": 0.0, "thin_missing": 1.0, "flat_covered": 0.0, "creases": 0.0, "watertight": 0.0,
             }  # fmt: skip
         skin = Skin.of(points, normals)
-        told = topology_of(mesh)
+        told = topology_of(mesh, face_areas(mesh))
         closed = filled_by(mesh, self.lattice) if told.watertight else self._filled_by_open(mesh)
         found = min(shared(self.tunnels, closed), told.handles)
         allowed = min(found + shared(self.others, closed), told.handles)
