@@ -45,6 +45,7 @@ from addon import session as blender_session
 from addon.carried import code as blender_code
 from addon.carried.pose import pose_of
 from addon.features.fit.clouds import read_clouds
+from addon.features.fit.settings import FIT_METHODS
 from addon.features.fit.writer import FitWriter
 from addon.link.connections.local import EngineProcess
 from addon.link.mesh_arrays import MeshArrays
@@ -57,7 +58,6 @@ from engine.errors import EngineError
 from engine.geometry.files import Loaded, load, readable, write_mesh
 from engine.geometry.meshes import Mesh
 from engine.jobs.base import ShapeCode
-from engine.jobs.fit.request import FIT_METHODS
 from engine.wire.codes import write_code
 
 REPORT = "report.jsonl"
@@ -125,7 +125,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     generating.add_argument("--count", type=int, default=10, metavar="N", help="default: 10")
     generating.add_argument("--temperature", type=float, default=0.9, metavar="T", help="0 typical, 1 varied; 0.9")
     fitting = parser.add_argument_group("to fit")
-    fitting.add_argument("--method", default="auto", choices=FIT_METHODS, help="default: auto")
+    methods = [name for name, *_ in FIT_METHODS]
+    fitting.add_argument("--method", default="auto", choices=methods, help="default: auto")
     fitting.add_argument("--smoothness", type=float, default=0.5, metavar="S", help="0 to 1; default: 0.5")
     fitting.add_argument("--normals", default="auto", choices=("auto", "given", "none"), help="default: auto")
     fitting.add_argument("--noise", type=float, metavar="D", help="of the points, in their unit; default: estimated")

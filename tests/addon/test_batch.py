@@ -57,6 +57,50 @@ def run(batch: Any, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch)
     return go
 
 
+IN_BLENDERS_PYTHON = """
+import importlib.machinery, importlib.util, json, os, sys
+import bpy, numpy
+
+class OnlyBlenders:
+    # What no Blender has beside it is not there: only its own modules, numpy and the standard library.
+    def find_spec(self, name, path=None, target=None):
+        found = importlib.machinery.PathFinder.find_spec(name.split(".")[0])
+        where = str(found.origin or found.submodule_search_locations) if found else ""
+        if "site-packages" in where and os.sep + "bpy" + os.sep not in where and name.split(".")[0] != "numpy":
+            raise ModuleNotFoundError(f"No module named {name!r}")
+
+sys.meta_path.insert(0, OnlyBlenders())
+script, emulated, *arguments = sys.argv[1:]
+spec = importlib.util.spec_from_file_location("batch_complete", script)
+batch = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(batch)
+module = sys.modules[batch.EngineProcess.__module__]
+command = module.EngineCommand([sys.executable, emulated], None, "")
+process = batch.EngineProcess
+batch.EngineProcess = lambda folder, _python: process(folder, command=command)
+status = batch.main(arguments)
+sys.stdout.flush()
+os._exit(status)
+"""
+
+
+@pytest.mark.parametrize("mode", ["complete", "fit", "generate"])
+def test_blenders_own_python_is_enough(folders, tmp_path, mode):
+    """Under `blender -b` there is none of the engine's packages."""
+    write_xyz(folders[0] / "a.xyz")
+    np.save(folders[0] / "b.npy", POINTS)
+    script = tmp_path / "in_blender.py"
+    script.write_text(IN_BLENDERS_PYTHON)
+    given = ["--count", "2"] if mode == "generate" else ["--input", str(folders[0])]
+    argv = [sys.executable, str(script), str(ROOT / "scripts" / "batch_complete.py"), str(HERE / "emulated_engine.py")]
+    argv += ["--mode", mode, *given, "--output", str(folders[1]), "--no-previews"]
+    ran = subprocess.run(
+        argv, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "EMULATED_ENGINE": "{}"}
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert len(list(folders[1].glob("*.ply"))) == 2
+
+
 def write_xyz(path: Path, points: np.ndarray = POINTS) -> None:
     path.write_text("\n".join(" ".join(map(str, p)) for p in points))
 
