@@ -54,8 +54,9 @@ from addon.scene.read import read_scan
 from addon.scene.transform import transform_points
 from addon.scene.write import build_mesh
 from addon.writers.side_by_side import SetWriter, in_place
+from engine.cli.inputs import axis
 from engine.errors import EngineError
-from engine.geometry.files import Loaded, load, readable, write_mesh
+from engine.geometry.files import Loaded, axis_in_scene, load, readable, write_mesh
 from engine.geometry.meshes import Mesh
 from engine.jobs.base import ShapeCode
 from engine.wire.codes import write_code
@@ -115,7 +116,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     completing = parser.add_argument_group("to complete")
     completing.add_argument("--prior", default="household", metavar="NAME|PATH", help="default: household")
     completing.add_argument("--align", default="scale", choices=("none", "scale", "similarity"), help="default: scale")
-    completing.add_argument("--up", default="+z", metavar="AXIS", choices=("+x", "-x", "+y", "-y", "+z", "-z"))
+    completing.add_argument(
+        "--up", metavar="AXIS", choices=("+x", "-x", "+y", "-y", "+z", "-z"),
+        help="the files' up axis (default: +z, and +y of OBJ)",
+    )  # fmt: skip
     parser.add_argument(
         "--viewpoint", type=three_numbers, metavar="X,Y,Z", help="where the sensor stood, for all inputs"
     )
@@ -273,7 +277,8 @@ def describe(row: dict[str, Any]) -> str:
 
 
 def make_job(
-    path: Path, source: bpy.types.Object, viewpoint: Any, depsgraph: bpy.types.Depsgraph, options: argparse.Namespace
+    path: Path, source: bpy.types.Object, viewpoint: Any, up: str, depsgraph: bpy.types.Depsgraph,
+    options: argparse.Namespace,
 ) -> blender_session.Job:
     """The same job as the operator's."""
     common = {
@@ -299,7 +304,7 @@ def make_job(
         request = {
             "prior": options.prior,
             "align": options.align,
-            "up": options.up,
+            "up": up,
             "hypotheses": options.hypotheses,
         }
         writer, title = None, f"Complete {path.name}"
@@ -347,8 +352,8 @@ def run_file(running: blender_session.Session, path: Path, target: Path, options
             row["input_file"] = {"notes": loaded.notes, "dropped_points": loaded.dropped, "offset": offset.tolist()}
             source, viewpoint = load_into(stage, path.stem, loaded)
             if options.viewpoint is not None:
-                viewpoint = tuple(float(v) for v in np.array(options.viewpoint) - offset)
-            job = make_job(path, source, viewpoint, stage.depsgraph(), options)
+                viewpoint = tuple(float(v) for v in loaded.turn @ np.array(options.viewpoint) - offset)
+            job = make_job(path, source, viewpoint, up_of(path, loaded, options), stage.depsgraph(), options)
         running.wait(running.submit(job), options.timeout)
         running.dismiss(job)
         if job.state != blender_session.DONE:
@@ -382,6 +387,11 @@ def run_file(running: blender_session.Session, path: Path, target: Path, options
         stage.clear()
     row["seconds"] = round(time.monotonic() - began, 3)
     return row
+
+
+def up_of(path: Path, loaded: Loaded, options: argparse.Namespace) -> str:
+    """The up axis of the shape that was loaded: what the user says of the file, or its format."""
+    return axis_in_scene(axis(getattr(options, "up", None), path), loaded.turn)
 
 
 def load_into(stage: Stage, name: str, loaded: Loaded) -> tuple[bpy.types.Object, tuple[float, float, float] | None]:

@@ -48,8 +48,13 @@ def names(text: str | None) -> list[str] | None:
     return [part.strip() for part in text.split(",") if part.strip()] if text else None
 
 
-def axis(text: str) -> str:
-    """'y' -> '+y'; what begins with a sign stays."""
+def axis(text: str | None, path: Path) -> str:
+    """'y' -> '+y'; what begins with a sign stays; None is the axis that the format of the file means."""
+    if text is None:
+        from ..geometry.files import format_of
+
+        one = format_of(path)
+        return "+z" if one is None else one.up
     return text if text[:1] in "+-" else f"+{text}"
 
 

@@ -34,7 +34,7 @@ def add_resolution(parser: argparse.ArgumentParser, words: str = "cells a side (
 
 
 def add_up(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--up", default="+z", metavar="AXIS", help="the input's up axis: +z (default), -z, +y, ...")
+    parser.add_argument("--up", metavar="AXIS", help="the file's up axis: -z, +y, ... (default: +z, and +y of OBJ)")
 
 
 def add_align(parser: argparse.ArgumentParser, default: str = "scale") -> None:

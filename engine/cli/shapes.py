@@ -61,8 +61,6 @@ def add_making(parser: argparse.ArgumentParser) -> None:
 def settings_of(options: argparse.Namespace, kind: str, *names: str) -> dict[str, Any]:
     """The request's fields of these names and of `add_making`, as the options say them."""
     settings = {name: getattr(options, name) for name in ("resolution", "device", "seed", *names)}
-    if "up" in settings:
-        settings["up"] = axis(settings["up"])
     return {"kind": kind, "prior": options.prior or "household"} | settings
 
 
@@ -76,9 +74,9 @@ def given(
     that a file has, and that offset (3,).
 
     settings gets name (or `prior`, which the user named) and hash of the prior that their codes belong to, and a scan's
-    viewpoint where it has a place for one.  Raises InputError.
+    viewpoint where it has a place for one, and which way up the first file's shape is.  Raises InputError.
     """
-    from ..geometry.files import load
+    from ..geometry.files import axis_in_scene, load
     from ..jobs.base import JobArrays
     from ..wire.codes import read_code
     from .source import arrays_of
@@ -86,6 +84,7 @@ def given(
     every: list[JobArrays] = []
     offsets: list[Offset] = []
     digests: dict[str, Path] = {}
+    up = ""
     for path in files:
         coded = read_code(path) if codes else None
         if coded is not None:
@@ -98,6 +97,7 @@ def given(
             loaded = load(path)
             if loaded.viewpoint is not None and settings.get("viewpoint", ()) is None:
                 settings["viewpoint"] = [float(v) for v in loaded.viewpoint]
+            up = up or axis_in_scene(axis(settings.get("up"), path), loaded.turn)
             every.append(arrays_of(loaded))
             offsets.append(loaded.offset)
     if len(digests) > 1:
@@ -108,6 +108,8 @@ def given(
             f"Their codes belong to different priors: {listed}.",
             "Give the meshes in place of the codes: they are encoded anew by one prior.",
         )
+    if "up" in settings:
+        settings["up"] = up or "+z"
     origin = next((offset for offset in offsets if offset.any()), np.zeros(3))
     for arrays, offset in zip(every, offsets, strict=True):
         _shift(arrays, offset - origin)

@@ -1,7 +1,8 @@
 """A file as a job's input, and what reading it decided into the job's report: the same for every command.
 
-Where a file's coordinates are far from the origin (surveys), the job works about an offset. What the caller says and
-hears stays in the file's own frame: viewpoints and poses are moved in, the report's and the result's coordinates out.
+Where a file's coordinates are far from the origin (surveys), the job works about an offset, and an OBJ, whose y is up,
+is stood up. What the caller says and hears stays in the file's own frame: axes, viewpoints and poses are moved in, the
+report's places out; and the result stands where the input does when Blender imports both.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..geometry.files import Loaded, load
+from ..geometry.files import Loaded, axis_in_scene, load
 from ..jobs.base import JobArrays
 from ..jobs.request import Request
 
@@ -29,17 +31,33 @@ def read_input(path: Path, request: R) -> tuple[Loaded, R, R]:
     takes_viewpoint = "viewpoint" in type(request).model_fields
     viewpoint = getattr(request, "viewpoint", None)
     if takes_viewpoint and viewpoint is None and loaded.viewpoint is not None:
-        viewpoint = _three(loaded.viewpoint.astype(np.float64) + loaded.offset)
+        viewpoint = _three(loaded.turn.T @ (loaded.viewpoint.astype(np.float64) + loaded.offset))
         request = request.but(viewpoint=viewpoint)
     local = request
-    if loaded.moved and viewpoint is not None:
-        local = local.but(viewpoint=_three(np.asarray(viewpoint) - loaded.offset))
+    if not is_elsewhere(loaded):
+        return loaded, request, local
+    if viewpoint is not None:
+        local = local.but(viewpoint=_three(loaded.turn @ np.asarray(viewpoint) - loaded.offset))
+    up = getattr(request, "up", None)
+    if up is not None:
+        local = local.but(up=axis_in_scene(up, loaded.turn))
     pose = getattr(request, "pose", None)
-    if loaded.moved and pose is not None:
-        moved = np.array(pose, np.float64).reshape(4, 4)
-        moved[:3, 3] -= loaded.offset
+    if pose is not None:
+        moved = frame_of(loaded) @ np.array(pose, np.float64).reshape(4, 4)
         local = local.but(pose=tuple(moved.ravel().tolist()))
     return loaded, request, local
+
+
+def is_elsewhere(loaded: Loaded) -> bool:
+    """Is the frame that the job works in another than the file's?"""
+    return loaded.moved or bool((loaded.turn != np.eye(3)).any())
+
+
+def frame_of(loaded: Loaded) -> NDArray[np.float64]:
+    """(4, 4) from the file's coordinates to those of the shape that was loaded."""
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = loaded.turn, -loaded.offset
+    return matrix
 
 
 def _three(values: np.ndarray[Any, Any]) -> tuple[float, float, float]:
@@ -48,7 +66,7 @@ def _three(values: np.ndarray[Any, Any]) -> tuple[float, float, float]:
 
 
 def tell(report: dict[str, Any], loaded: Loaded, up: str = "+z") -> None:
-    """Into a job's report: what was decided in reading, what was dropped, and places in the file's own frame."""
+    """Into a job's report: what reading decided and dropped; and places in the file's own frame. up: in its axes."""
     report["input_file"] = {
         "notes": loaded.notes,
         "dropped_points": loaded.dropped,
@@ -56,22 +74,23 @@ def tell(report: dict[str, Any], loaded: Loaded, up: str = "+z") -> None:
         "colours": loaded.colours is not None,
         "materials": list(loaded.materials),
     }
-    if not loaded.moved:
+    if not is_elsewhere(loaded):
         return
+    back = np.linalg.inv(frame_of(loaded))
     alignment = report.get("alignment")
     if isinstance(alignment, dict) and alignment.get("matrix") is not None:
         matrix = np.array(alignment["matrix"], np.float64)
-        moved = matrix.reshape(4, 4)
-        moved[:3, 3] += loaded.offset
-        alignment["matrix"] = moved.reshape(matrix.shape).tolist()
+        alignment["matrix"] = (back @ matrix.reshape(4, 4)).reshape(matrix.shape).tolist()
     settings = report.get("settings")
     if isinstance(settings, dict) and settings.get("viewpoint") is not None:
-        settings["viewpoint"] = (np.array(settings["viewpoint"], np.float64) + loaded.offset).tolist()
+        settings["viewpoint"] = (back[:3, :3] @ settings["viewpoint"] + back[:3, 3]).tolist()
+    if isinstance(settings, dict) and "up" in settings:
+        settings["up"] = up
     ground = (report.get("evidence") or {}).get("ground")
     if isinstance(ground, dict) and "height" in ground:
         from ..frames import up_rotation
 
-        ground["height"] += float((up_rotation(up) @ loaded.offset)[2])
+        ground["height"] += float((up_rotation(axis_in_scene(up, loaded.turn)) @ loaded.offset)[2])
 
 
 def notes(loaded: Loaded, path: Path, output: Path) -> list[str]:

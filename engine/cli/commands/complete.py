@@ -51,7 +51,7 @@ def _run(options: argparse.Namespace) -> int:
         "prior": options.prior,
         "align": options.align,
         "front": options.front,
-        "up": axis(options.up),
+        "up": axis(options.up, options.input),
         "viewpoint": viewpoint(options.viewpoint),
         "pose": pose_matrix(options.pose_matrix),
         "hypotheses": options.hypotheses,

@@ -107,17 +107,17 @@ def _run(options: argparse.Namespace) -> int:
             "temperature": options.temperature,
         }  # fmt: skip
     else:
-        settings |= {"align": options.align, "up": axis(options.up)}
+        settings |= {"align": options.align, "up": axis(options.up, options.input)}
     request = parse_request(settings)
-    path, source, arrays = None, None, None
+    path, source, arrays, local = None, None, None, request
     if options.mode == "generate":
         options.output.mkdir(parents=True, exist_ok=True)
     else:
         path = options.input
         check_output(options.output, path)
-        source, request, _ = read_input(path, request)
+        source, request, local = read_input(path, request)
         arrays = arrays_of(source)
-    result = run(request, arrays)
+    result = run(local, arrays)
     numbers = range(1, len(result.meshes) + 1)
     written = [options.output / f"shape_{n:03d}.ply" if options.mode == "generate" else options.output for n in numbers]
     for file, mesh in zip(written, result.meshes, strict=True):

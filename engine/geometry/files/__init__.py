@@ -5,14 +5,16 @@
     write_mesh, write_cloud        by the suffix; whole or not at all
     Format, register               a format of one's own
 
-Frames: coordinates come back as the file has them, with two exceptions. glTF says that y is up, and so may USD; Blender
-converts when it imports and exports, and so do we: such a file is z up once read, and y up again when written. And what
-lies far from the origin comes back about `Loaded.offset`.
+Frames: a shape comes back as Blender's importer shows the file at its defaults, z up. OBJ and glTF have y up, and so
+may USD: such a file is turned when read, and turned again when written. What lies far from the origin comes back about
+`Loaded.offset`.
 """
 
+from .axes import axis_in_scene
 from .loaded import Loaded, Raw
 from .registry import (
     Format,
+    format_of,
     formats,
     load,
     read_shape,
@@ -26,6 +28,6 @@ from .registry import (
 )
 
 __all__ = [
-    "Format", "Loaded", "Raw", "formats", "load", "read_shape", "readable", "register", "unregister", "writable",
-    "write_atomically", "write_cloud", "write_mesh",
+    "Format", "Loaded", "Raw", "axis_in_scene", "format_of", "formats", "load", "read_shape", "readable",
+    "register", "unregister", "writable", "write_atomically", "write_cloud", "write_mesh",
 ]  # fmt: skip

@@ -48,6 +48,7 @@ class Loaded:
     `offset`.  offset: (3,) float64, what to add to get the file's own coordinates; zero unless they are too far from
     the origin for float32.  materials, face_materials: as the file has them; the latter only where no face was dropped.
     dropped: how many points were no numbers or had no usable normal.  notes: sentences for the report.
+    turn: (3, 3) rotation from the file's axes to the shape's.
     """
 
     shape: Mesh | PointCloud
@@ -56,6 +57,7 @@ class Loaded:
     face_materials: IntArray | None = None
     dropped: int = 0
     notes: list[str] = field(default_factory=list)
+    turn: Float64Array = field(default_factory=lambda: np.eye(3))
 
     @property
     def points(self) -> FloatArray:

@@ -1,8 +1,8 @@
 """OBJ: geometry by a reader of our own, materials and their pictures by trimesh.
 
 trimesh's OBJ reader cuts polygons into fans (wrong for concave ones), fails where only some vertices have colours, and
-loses the vertex behind a byte-order mark; what it does well is MTL files and textures. Coordinates are the file's own:
-OBJ says nothing about axes.
+loses the vertex behind a byte-order mark; what it does well is MTL files and textures.
+OBJ says nothing about axes: y is up, as Blender, phones and photogrammetry have it, unless the user says otherwise.
 """
 
 from __future__ import annotations
@@ -240,7 +240,7 @@ FORMATS = (
         "OBJ", (".obj",), read_obj,
         lambda mesh, offset: _content(mesh.vertices, mesh.normals, mesh.colours, mesh.faces, offset),
         lambda cloud, offset: _content(cloud.points, cloud.normals, cloud.colours, None, offset),
-        most_bytes=gates.MAX_TEXT_BYTES, by="own; MTL and textures: trimesh",
+        most_bytes=gates.MAX_TEXT_BYTES, up="+y", by="own; MTL and textures: trimesh",
         carries="points, faces, normals, colours, materials",
     ),
 )  # fmt: skip

@@ -7,6 +7,7 @@ extension gives Blender's own objects, so neither ever sees a file's format.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.util
 import logging
@@ -24,6 +25,7 @@ from ...errors import InputError
 from ..clouds import PointCloud
 from ..meshes import Mesh
 from . import gates
+from .axes import TO_SCENE, cloud_in, mesh_in, stood_up, turned
 from .gates import Damaged, Float64Array
 from .loaded import Loaded, Raw, checked
 
@@ -42,6 +44,7 @@ class Format:
     (3,)) -> content, where offset is to be added to every coordinate in double precision as far as the format can.
     packages: importable names -> what pip calls them, of the optional packages that it needs.  isolated: read in a
     process of its own (engine.geometry.files.isolated).  most_bytes: larger files are refused unopened.
+    up: the file's up axis, '+z' or '+y', by Blender's importer; readers and writers see the file's own axes.
     by, carries: a few words each for docs/files.md.
     """
 
@@ -53,6 +56,7 @@ class Format:
     packages: tuple[tuple[str, str], ...] = ()
     isolated: bool = False
     most_bytes: int = gates.MAX_BYTES
+    up: str = "+z"
     by: str = "own"
     carries: str = "points"
 
@@ -86,12 +90,12 @@ def _discover() -> None:
     global _found
     if _found:
         return
-    _found = True
     package = __name__.rpartition(".")[0]
-    for module in sorted(pkgutil.iter_modules([str(Path(__file__).parent)]), key=lambda found: found.name):
-        if module.name.startswith("_"):  # a part of a format, loaded when a file asks for it
-            continue
-        for one in getattr(importlib.import_module(f"{package}.{module.name}"), "FORMATS", ()):
+    names = sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]))
+    modules = [importlib.import_module(f"{package}.{name}") for name in names if not name.startswith("_")]
+    _found = True
+    for module in modules:
+        for one in getattr(module, "FORMATS", ()):
             _add(one)
     plugins.load("formats")
 
@@ -120,10 +124,16 @@ def writable(what: str = "mesh") -> list[str]:
     return sorted(s for s, one in _formats.items() if (one.write_mesh if what == "mesh" else one.write_cloud))
 
 
-def load(path: Path | str) -> Loaded:
-    """A file's shape, checked. Raises InputError: codes of engine.geometry.files.gates and engine.geometry.checks."""
+def load(path: Path | str, *, as_written: bool = False) -> Loaded:
+    """A file's shape, checked, standing as Blender's importer shows it; as_written: in the file's own axes.
+
+    Raises InputError: codes of engine.geometry.files.gates and engine.geometry.checks.
+    """
     path = Path(path)
-    return checked(read_raw(path), path.name)
+    raw = read_raw(path)
+    one = format_of(path)
+    turn = TO_SCENE["+z" if as_written or one is None else one.up]
+    return dataclasses.replace(checked(stood_up(raw, turn), path.name), turn=turn)
 
 
 def read_shape(path: Path | str) -> Mesh | PointCloud:
@@ -135,7 +145,7 @@ def read_shape(path: Path | str) -> Mesh | PointCloud:
 
 
 def read_raw(path: Path) -> Raw:
-    """What the file holds, behind the gates but unchecked."""
+    """What the file holds, behind the gates but unchecked, in its own axes."""
     suffix = path.suffix.lower()
     size = _size(path)
     one = format_of(path)
@@ -203,7 +213,7 @@ def _size(path: Path) -> int:
 
 
 def write_mesh(path: Path | str, mesh: Mesh, offset: Float64Array | None = None) -> None:
-    """Writes a mesh in the format of the suffix, moved by offset (3,).
+    """Writes a mesh of the scene (z up) in the format of the suffix, moved by offset (3,).
 
     The file appears whole or not at all: what stood there before stays until the new one is complete.
     Raises InputError 'format_unknown', 'output_unwritable'.
@@ -212,7 +222,8 @@ def write_mesh(path: Path | str, mesh: Mesh, offset: Float64Array | None = None)
     one = format_of(path)
     if one is None or one.write_mesh is None:
         raise gates.format_unknown(path, writable("mesh"))
-    write_atomically(path, one.write_mesh(mesh, np.zeros(3) if offset is None else np.asarray(offset, np.float64)))
+    turn = TO_SCENE[one.up]
+    write_atomically(path, one.write_mesh(mesh_in(mesh, turn), _offset_in(offset, turn)))
 
 
 def write_cloud(path: Path | str, cloud: PointCloud, offset: Float64Array | None = None) -> None:
@@ -221,7 +232,12 @@ def write_cloud(path: Path | str, cloud: PointCloud, offset: Float64Array | None
     one = format_of(path)
     if one is None or one.write_cloud is None:
         raise gates.format_unknown(path, writable("cloud"))
-    write_atomically(path, one.write_cloud(cloud, np.zeros(3) if offset is None else np.asarray(offset, np.float64)))
+    turn = TO_SCENE[one.up]
+    write_atomically(path, one.write_cloud(cloud_in(cloud, turn), _offset_in(offset, turn)))
+
+
+def _offset_in(offset: Float64Array | None, turn: Float64Array) -> Float64Array:
+    return np.zeros(3) if offset is None else np.asarray(turned(np.asarray(offset, np.float64), turn.T))
 
 
 def write_atomically(path: Path, content: bytes) -> None:
