@@ -277,8 +277,8 @@ def describe(row: dict[str, Any]) -> str:
 
 
 def make_job(
-    path: Path, source: bpy.types.Object, viewpoint: Any, up: str, depsgraph: bpy.types.Depsgraph,
-    options: argparse.Namespace,
+    path: Path, source: bpy.types.Object, viewpoint: Any, depsgraph: bpy.types.Depsgraph,
+    options: argparse.Namespace, up: str = "+z",
 ) -> blender_session.Job:
     """The same job as the operator's."""
     common = {
@@ -353,7 +353,7 @@ def run_file(running: blender_session.Session, path: Path, target: Path, options
             source, viewpoint = load_into(stage, path.stem, loaded)
             if options.viewpoint is not None:
                 viewpoint = tuple(float(v) for v in loaded.turn @ np.array(options.viewpoint) - offset)
-            job = make_job(path, source, viewpoint, up_of(path, loaded, options), stage.depsgraph(), options)
+            job = make_job(path, source, viewpoint, stage.depsgraph(), options, up_of(path, loaded, options))
         running.wait(running.submit(job), options.timeout)
         running.dismiss(job)
         if job.state != blender_session.DONE:

@@ -53,9 +53,10 @@ def moved(mesh: Mesh, scale: float = 1.0, matrix: np.ndarray | None = None) -> M
 
 
 def write_obj(path: Path, mesh: Mesh) -> None:
+    """As other programs write it: y up."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [f"v {x} {y} {z}" for x, y, z in mesh.vertices] + [f"f {a + 1} {b + 1} {c + 1}" for a, b, c in mesh.faces]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    rows = [f"v {x} {z} {-y}" for x, y, z in mesh.vertices] + [f"f {a + 1} {b + 1} {c + 1}" for a, b, c in mesh.faces]
+    path.write_text("\n".join(rows) + "\n")
 
 
 def test_compact_form_comes_back_as_written(tmp_path: Path) -> None:
