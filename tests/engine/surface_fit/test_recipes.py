@@ -22,7 +22,7 @@ from engine.surface_fit import recipes as methods
 from engine.surface_fit.base import FIELDS, FitData, FitSettings, find_method, load_methods
 from engine.surface_fit.recipes import Recipe, Source, train, unit_data
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 Array = NDArray[np.float32]
 
 
