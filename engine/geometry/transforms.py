@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .clouds import FloatArray
+from .clouds import FloatArray, PointCloud
 
 Float64Array = NDArray[np.float64]
 
@@ -65,3 +65,12 @@ def yaw_rotation(angle: float) -> Float64Array:
     """(3, 3) turn by `angle` radians about z."""
     c, s = np.cos(angle), np.sin(angle)
     return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+
+
+def moved_cloud(cloud: PointCloud, transform: Similarity) -> PointCloud:
+    """The cloud in the transform's target frame, its normals and viewpoint with it."""
+    return PointCloud(
+        transform.apply(cloud.points),
+        None if cloud.normals is None else transform.apply_to_directions(cloud.normals),
+        None if cloud.viewpoint is None else transform.apply(cloud.viewpoint[None])[0],
+    )

@@ -14,7 +14,10 @@ from ..errors import JobFailed
 from ..fields.shapes import Implicit, Parts, Patches, Points, Shape
 from ..geometry.meshes import IntArray, Mesh, vertex_normals
 from .marching import Extraction, Field, LevelCallback, extract_sparse
-from .shell import CELLS, solid_about
+from .shell import solid_about
+
+BY_SIGNS = 64
+"""Cells along the box that are all looked at where a field's steepness is unknown: what is thinner may be missed."""
 
 Mesher = Callable[[NDArray[np.float32], int], Mesh]
 """(points (N, 3), resolution) -> a mesh of their surface."""
@@ -79,10 +82,11 @@ def of(
         if isinstance(shape, Points) and mesher is not None:
             return Surface(mesher(shape.points[0].cpu().numpy().astype(np.float32), resolution), 0)
     field = field_of(shape)
+    known = field.lipschitz > 0
     found = extract_sparse(
         signed_distance(field), resolution, device=device, on_level=on_level, should_stop=should_stop,
-        lipschitz=field.lipschitz, with_normals=with_normals,
-        coarse=min(CELLS, resolution) if isinstance(shape, Points) else 32,
+        lipschitz=field.lipschitz if known else 1.0, safety=1.1 if known else 0.0, coarse=32 if known else BY_SIGNS,
+        with_normals=with_normals,
     )  # fmt: skip
     return Surface(found.mesh, found.evaluations, found.peak_bytes, found.levels)
 

@@ -16,7 +16,6 @@ from ...geometry.clouds import PointCloud
 from ...geometry.meshes import Mesh
 from ...geometry.sampling import estimate_normals, remove_duplicates, sample_surface, subsample
 from ...geometry.support import Support, find_support
-from ...geometry.transforms import Similarity
 from ..base import JobArrays
 from .request import CompleteRequest
 
@@ -134,11 +133,3 @@ def _stood(
         "height": support.offset - float(support.normal @ origin),
     }  # fmt: skip
     return kept, support
-
-
-def moved(cloud: PointCloud, transform: Similarity) -> PointCloud:
-    return PointCloud(
-        transform.apply(cloud.points),
-        None if cloud.normals is None else transform.apply_to_directions(cloud.normals),
-        None if cloud.viewpoint is None else transform.apply(cloud.viewpoint[None])[0],
-    )

@@ -1,0 +1,78 @@
+"""A scan's place in the canonical frame, and which way its normals look there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import torch
+
+from ..errors import InputError
+from ..fields.base import Clouds
+from ..frames import BOUND, up_rotation
+from ..geometry.clouds import PointCloud
+from ..geometry.support import Support
+from ..geometry.transforms import Similarity, moved_cloud
+from ..priors.file import Prior
+from .alignment import PoseEstimate, find_pose, network_pose, to_up
+
+
+def align(
+    prior: Prior,
+    cloud: PointCloud,
+    how: Literal["none", "scale", "similarity"] = "scale",
+    up: str = "+z",
+    front_evident: bool = False,
+    pose: Similarity | None = None,
+    support: Support | None = None,
+) -> PoseEstimate:
+    """Canonical -> the cloud's frame, and how it was found.
+
+    how, up, front_evident: as in CompleteRequest.  pose: where it is known; nothing is found then.  support: what it
+    stands on, where that was seen: tilted, it says what is up, and the front is found.
+    """
+    if pose is not None:
+        seen = moved_cloud(cloud, pose.inverse())
+        return PoseEstimate(pose, network_pose(prior, seen).classes if prior.pose is not None else {}, "caller")
+    tilted = support is not None and not support.level
+    upright = Similarity(rotation=to_up(support.normal) if support and tilted else up_rotation(up))
+    standing = moved_cloud(cloud, upright)
+    if how == "none":
+        classes = network_pose(prior, standing).classes if prior.pose is not None else {}
+        return PoseEstimate(upright.inverse(), classes, "given")
+    found = find_pose(prior, standing, "yaw" if tilted else how, front_evident)
+    return replace(found, to_scene=upright.inverse().after(found.to_scene))
+
+
+def check_inside(cloud: PointCloud) -> None:
+    """InputError 'outside_frame' where most of a cloud in the canonical frame lies outside of its box."""
+    within = float((np.abs(cloud.points) < BOUND).all(1).mean())
+    if within < 0.5:
+        raise InputError(
+            "outside_frame",
+            "The input does not lie where the prior expects it.",
+            f"Only {within:.0%} of the points are within the canonical box of side 1.1 about the origin.",
+            "Use the alignment 'scale', or bring the shape to the canonical frame (centre 0, longest side 1).",
+        )
+
+
+def outward(prior: Prior, cloud: PointCloud) -> tuple[PointCloud, str]:
+    """A cloud in the canonical frame whose normals agree with one another, turned outward by what the encoder takes for
+    the inside; without them where it cannot tell."""
+    assert cloud.normals is not None
+    some = np.random.default_rng(0).permutation(len(cloud.points))[:2048]
+    points = torch.as_tensor(cloud.points[some], dtype=torch.float32, device=prior.device)
+    normals = torch.as_tensor(cloud.normals[some], dtype=torch.float32, device=prior.device)
+    with torch.no_grad():
+        posterior = prior.field.encode(prior.field.observe(Clouds.seen(points, None)))
+        shape = prior.field.decode(posterior.mean, posterior.evidence)
+        if not shape.signed:
+            return PointCloud(cloud.points, None, cloud.viewpoint), "of unknown side, not used"
+        ahead, behind = (shape.values((points + s * 0.015 * normals)[None])[0] for s in (1, -1))
+    share = float((ahead > behind).float().mean())
+    if share > 0.65:
+        return cloud, "given"
+    if share < 0.35:
+        return PointCloud(cloud.points, -cloud.normals, cloud.viewpoint), "given, turned outward"
+    return PointCloud(cloud.points, None, cloud.viewpoint), "of unknown side, not used"

@@ -1,0 +1,146 @@
+"""What Complete Shape tells of its results."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...completion.alignment import PoseEstimate
+from ...completion.answers import Answer, Answering
+from ...completion.complete import Completion
+from ...completion.confidence import Signals, calibration_of, confidence
+from ...device import describe_device, peak_memory
+from ...finish import soundness
+from ...frames import BOUND
+from ...geometry.cleaning import normals_not_believed
+from ...geometry.clouds import FloatArray, PointCloud
+from ...geometry.connected import is_watertight, loose_edges
+from ...geometry.meshes import Mesh
+from ...geometry.metrics import distances_to_surface, total_mutual_difference, unidirectional_hausdorff
+from ...geometry.sampling import sample_surface
+from ...geometry.transforms import Similarity
+from ...jobs.base import JobArrays, about_prior, versions
+from ...priors.file import Prior
+from .request import CompleteRequest
+from .scan import Scan
+
+
+def row_of(
+    completion: Completion, mesh: Mesh, placed: Mesh, observed: NDArray[np.float32], scale: float
+) -> dict[str, Any]:
+    """Of one answer. mesh: canonical; placed: in the input's frame, as the observed points (N, 3).  scale: from the
+    canonical frame to it."""
+    return {
+        "score": completion.score,
+        "data": completion.data,
+        "empty": completion.empty,
+        "latent": completion.latent,
+        "symmetry": completion.symmetry,
+        "residual": _residual(distances_to_surface(placed, observed), scale),
+        "vertices": len(placed.vertices),
+        "faces": len(placed.faces),
+        "watertight": is_watertight(placed),
+        "loose_edges": loose_edges(placed),
+        "soundness": soundness.report(mesh, scale=scale),
+    }
+
+
+def report(
+    request: CompleteRequest,
+    arrays: JobArrays,
+    prior: Prior,
+    scan: Scan,
+    canonical: PointCloud,
+    pose: PoseEstimate,
+    to_input: Similarity,
+    answering: Answering,
+    answers: list[Answer],
+    rows: list[dict[str, Any]],
+    signals: Signals | None,
+) -> dict[str, Any]:
+    """canonical: the scan there.  pose: how the frame was found.  to_input: of the best answer.  rows: `row_of` each
+    answer, best first."""
+    warnings = []
+    if scan.about["normals_doubt"]:
+        warnings.append(normals_not_believed(scan.about["normals_doubt"]))
+    calibration = calibration_of(prior)
+    sure = None if signals is None else confidence(signals, calibration)
+    if sure is not None and sure < calibration.threshold:
+        warnings.append(_not_known(prior, pose.classes))
+    # Compared in the frame of the pose as it was found: each answer has corrected it on its own.
+    clouds = [answer.completion.pose.inverse().apply(_samples(answer.mesh)) for answer in answers]
+    return {
+        "kind": "complete",
+        "prior": about_prior(prior),
+        "seed": request.seed,
+        "settings": {
+            "align": request.align, "front": request.front, "up": request.up, "resolution": request.resolution,
+            "hypotheses": request.hypotheses, "viewpoint": request.viewpoint, "class_name": request.class_name,
+            "noise": request.noise, "ground": request.ground, "max_faces": request.max_faces,
+        },
+        "input_points": {
+            "given": len(arrays.points), "used": len(canonical.points), "normals": arrays.normals is not None,
+        },
+        "noise": scan.noise,
+        "evidence": scan.about,
+        "alignment": {
+            "mode": request.align, "found_by": pose.found_by, "symmetry": pose.symmetry, "scale": to_input.scale,
+            "matrix": to_input.matrix().tolist(),
+        },
+        "classes": dict(sorted(pose.classes.items(), key=lambda item: -item[1])[:3]),
+        "class": {"asked": request.class_name, "effect": class_effect(prior, request.class_name)},
+        "confidence": None if signals is None else {
+            "value": sure, "threshold": calibration.threshold, "signals": asdict(signals),
+        },
+        "residual": rows[0]["residual"],
+        "diversity": {
+            "total_mutual_difference": total_mutual_difference(clouds),
+            "unidirectional_hausdorff": unidirectional_hausdorff(_inside(canonical.points), clouds),
+        },
+        "warnings": warnings,
+        "hypotheses": rows,
+        "evaluations": answering.evaluations,
+        "peak_memory": {"process": peak_memory(), "device": answering.device_peak},
+        "device": describe_device(prior.device),
+        "versions": versions(),
+    }  # fmt: skip
+
+
+def class_effect(prior: Prior, name: str) -> str:
+    """What choosing a class the prior knows, or none (''), does."""
+    if not name:
+        return "found automatically"
+    if prior.latent is None:
+        return "none: this prior was trained without a distribution of codes by class"
+    return "what was not seen leans towards the codes of this class"
+
+
+def _samples(mesh: Mesh) -> FloatArray:
+    return sample_surface(mesh, 4000, np.random.default_rng(0))[0]
+
+
+def _inside(points: FloatArray) -> FloatArray:
+    """Points within the canonical box: beyond it there can be no surface."""
+    within: FloatArray = points[(np.abs(points) < BOUND).all(1)]
+    return within
+
+
+def _residual(distances: NDArray[np.float64], scale: float) -> dict[str, float]:
+    """In the input's unit; relative: the median as a fraction of the whole's size."""
+    median = float(np.median(distances))
+    return {"median": median, "p95": float(np.percentile(distances, 95)), "relative": median / scale}
+
+
+def _not_known(prior: Prior, classes: dict[str, float]) -> dict[str, str]:
+    kinds = ", ".join(prior.classes)
+    likeliest = max(classes, key=lambda name: classes[name], default="")
+    return {
+        "code": "prior_does_not_know",
+        "what": "The result may be made up.",
+        "why": f"The prior '{prior.name}' does not explain this scan well: it knows {kinds}"
+        + (f", and took it for a {likeliest}." if likeliest else "."),
+        "remedy": "Use Fit Shape, which follows the points alone, or choose a prior trained on such shapes.",
+    }
