@@ -236,7 +236,7 @@ _REFUSALS: dict[str, tuple[str, str, str, str]] = {
         "gradient_field_architecture",
         "A gradient field cannot be learnt on the prior {prior}.",
         "It reads features that have a place in space; the codes of its architecture {family} have none.",
-        "Choose a prior of the architecture grid.",
+        "Choose a prior whose code is made of cells in space, such as household.",
     ),
 }
 """Ability -> code, what, why, remedy of the error where a family lacks it."""

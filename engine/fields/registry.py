@@ -15,6 +15,9 @@ from .base import Family, arguments_of
 
 F = TypeVar("F", bound=Family)
 
+DEFAULT = "grid"
+"""What is trained where nothing else is asked for."""
+
 _FOUND: dict[str, type[Family]] = {}
 
 

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from ..fields.registry import DEFAULT
+
 
 @dataclass
 class TrainingSettings:
@@ -19,7 +21,7 @@ class TrainingSettings:
     precision: 'float32' or 'bfloat16'.
     """
 
-    architecture: str = "grid"
+    architecture: str = DEFAULT
     arguments: dict[str, Any] | None = None
     steps: int = 9_000
     batch: int = 4
