@@ -11,11 +11,11 @@ from torch import Tensor
 
 from engine.errors import JobFailed
 from engine.fields.shapes import Implicit, Parts, Patches, Points
+from engine.geometry.connected import is_watertight
 from engine.geometry.meshes import Mesh, enclosed_volume, face_normals
 from engine.geometry.metrics import distances_to_surface
 from engine.geometry.sampling import sample_surface
 from engine.geometry.signed_distance import winding_number
-from engine.surfaces.marching import is_watertight
 from engine.surfaces.of import of, part_meshes, signed_distance
 
 
