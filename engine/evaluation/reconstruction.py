@@ -410,10 +410,10 @@ def _of_library(library: Library | None, limit: int) -> list[tuple[str, Callable
 
 
 def _check(methods: Sequence[str], cases: Sequence[str], shapes: Sequence[str]) -> None:
-    from ..surface_fit.base import load_methods
+    from ..surface_fit.methods import names
 
     for what, given, known in (
-        ("method", methods, (*load_methods(), *PEERS)),
+        ("method", methods, (*names(), *PEERS)),
         ("case", cases, tuple(CASES)),
         ("shape", shapes, tuple(SOLIDS)),
     ):

@@ -32,7 +32,7 @@ from torch.nn import functional as F
 
 from ..errors import Cancelled, JobFailed
 from ..frames import BOUND
-from .base import FIELDS, METHODS, FitData, FitSettings, FittedField, Method, OnField, OnProgress
+from .base import FitData, FitSettings, FittedField, OnField, OnProgress, register_field
 from .orientation import PoissonGrid, grid_cells, widths_of
 
 log = logging.getLogger(__name__)
@@ -509,11 +509,4 @@ def _from_state(tensors: dict[str, Tensor], arguments: dict[str, Any]) -> Fitted
     return GridField.from_state(tensors, arguments)
 
 
-METHODS["auto"] = Method(
-    name="auto",
-    summary="seconds, no network: winding number, then a smooth signed distance in a band about the surface",
-    citation="Kazhdan, Bolitho, Hoppe 2006 (Poisson); Calakli, Taubin 2011 (SSD); Lin, Shi, Liu 2024 (WNNC)",
-    needs="oriented",
-    fit=fit_auto,
-)
-FIELDS["grid"] = _from_state
+register_field("grid", _from_state)

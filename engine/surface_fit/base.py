@@ -3,8 +3,7 @@
 The unit frame: the input's bounding box centred at 0, its longest side `UNIT_SIDE`; fields live on [-0.55, 0.55]^3 and
 are negative inside. The margin is where a surface may bulge over a hole.
 
-A module that adds methods puts them into METHODS and its field classes into FIELDS when it is imported, and its name
-into METHOD_MODULES below.
+A method is a file in methods/ that says METHOD.
 """
 
 from __future__ import annotations
@@ -22,11 +21,10 @@ from torch import Tensor
 from ..errors import InputError
 from ..geometry.clouds import FloatArray
 from ..geometry.meshes import Mesh
+from . import methods
 
 UNIT_SIDE = 0.9
 """Longest side of the input's bounding box in the unit frame."""
-
-METHOD_MODULES = ("engine.surface_fit.auto", "engine.surface_fit.recipes")
 
 Needs = Literal["points", "oriented", "mesh"]
 
@@ -107,6 +105,9 @@ class FitFunction(Protocol):
         ...
 
 
+FromState = Callable[[dict[str, Tensor], dict[str, Any]], FittedField]
+
+
 @dataclass
 class Method:
     """needs: what the input must have at least: 'points'; 'oriented' = trusted normals (estimated and oriented by the
@@ -119,29 +120,40 @@ class Method:
     fit: FitFunction
 
 
-METHODS: dict[str, Method] = {}
-
-FIELDS: dict[str, Callable[[dict[str, Tensor], dict[str, Any]], FittedField]] = {}
-"""FittedField.kind -> from_state(tensors, arguments)."""
+_METHODS: dict[str, Method] = {}
+_FIELDS: dict[str, FromState] = {}
 
 
-def load_methods() -> dict[str, Method]:
-    """METHODS, filled."""
-    for module in METHOD_MODULES:
-        importlib.import_module(module)
-    return METHODS
+def register_field(kind: str, from_state: FromState) -> None:
+    """Make the fields of one kind (FittedField.kind) ones that can be kept and read again."""
+    _FIELDS[kind] = from_state
+
+
+def field_kinds() -> dict[str, FromState]:
+    """FittedField.kind -> from_state(tensors, arguments)."""
+    every_method()
+    return _FIELDS
+
+
+def every_method() -> dict[str, Method]:
+    """All methods by name, 'auto' first. Imports them."""
+    for name in methods.names():
+        if name not in _METHODS:
+            _METHODS[name] = importlib.import_module(f"{methods.__name__}.{name}").METHOD
+    return _METHODS
 
 
 def find_method(name: str) -> Method:
-    methods = load_methods()
-    if name not in methods:
+    """Raises InputError 'method_unknown', which names those there are."""
+    known = every_method()
+    if name not in known:
         raise InputError(
             "method_unknown",
             f"The method '{name}' is not known.",
-            f"This engine fits with {', '.join(methods)}.",
+            f"This engine fits with {', '.join(known)}.",
             "Choose one of them; 'auto' suits most inputs.",
         )
-    return methods[name]
+    return known[name]
 
 
 def no_progress(stage: str, fraction: float) -> None:

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from ..errors import InputError
 from ..folders import default_data_dir
 from ..geometry.clouds import FloatArray
-from .base import FIELDS, FittedField, load_methods
+from .base import FittedField, field_kinds
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,6 @@ def keep_field(fitted: FittedField, points: FloatArray, reach: FloatArray, about
 def load_field(number: str, device: torch.device) -> KeptField:
     """Nothing is executed, and nothing larger than the file allocated. InputError 'field_missing', 'field_damaged'."""
     path = _path(number)
-    load_methods()
     try:
         with safe_open(path, "pt") as file:
             card = json.loads((file.metadata() or {})["shapewright"])
@@ -81,7 +80,7 @@ def load_field(number: str, device: torch.device) -> KeptField:
         if card["format"] != FORMAT:
             raise ValueError(f"its format is {card['format']}")
         parts = {name[6:]: tensor.to(device) for name, tensor in tensors.items() if name.startswith("field.")}
-        fitted = FIELDS[card["kind"]](parts, card["arguments"])
+        fitted = field_kinds()[card["kind"]](parts, card["arguments"])
         kept = KeptField(fitted, tensors["points"].numpy(), tensors["reach"].numpy(), dict(card["about"]))
         if kept.points.ndim != 2 or kept.points.shape[1] != 3 or len(kept.points) != len(kept.reach):
             raise ValueError("its points are not rows of three")

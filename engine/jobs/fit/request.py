@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from ...surface_fit import methods
 from ..kinds import Arrays, Kind
 from ..request import EXPECTED, OneOf, Request, Seed, Viewpoint
 
-FIT_METHODS = ("auto", "sdf", "igr", "sal", "sal_l0", "sald", "siren", "digs", "occupancy")
-"""The names of engine.surface_fit.base.METHODS, known without torch."""
+FIT_METHODS = methods.names()
 Normals = Literal["auto", "given", "none"]
 FieldId = Annotated[
     str,

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from engine.surface_fit.sdf import sdf
 from torch import nn
 from torch.nn import functional as F
 
 from engine.fields.implicit import NETWORKS, Mlp, Siren, divergence, gradient
-from engine.surface_fit import recipes as methods
+from engine.surface_fit.recipe import Source
+from engine.surface_fit.training import train
 
 STARTS: dict[str, dict[str, Any]] = {
     "softplus": {"network": Mlp},
@@ -105,14 +107,14 @@ def test_siren_fits_finer_detail_than_relu_at_equal_size() -> None:
         away = np.linalg.norm(points, axis=1) - 0.7 - swing * np.cos(waves * angle)
         return (away / np.sqrt(1 + slope**2)).astype(np.float32), np.zeros_like(points)
 
-    source = methods.Source(curve(np.linspace(0, 2 * np.pi, 2000, endpoint=False)), None, signed)
+    source = Source(curve(np.linspace(0, 2 * np.pi, 2000, endpoint=False)), None, signed)
     errors = {}
     networks: dict[str, nn.Module] = {"sine": Siren(2, 48, 3), "ReLU": Mlp(2, 48, 3, beta=None)}
     sizes = {sum(p.numel() for p in network.parameters()) for network in networks.values()}
     assert len(sizes) == 1
     for name, network in networks.items():
-        recipe = replace(methods.sdf(), network=lambda d, network=network: network, batch=512)
-        fitted, _ = methods.train(source, recipe, iterations=250)
+        recipe = replace(sdf(), network=lambda d, network=network: network, batch=512)
+        fitted, _ = train(source, recipe, iterations=250)
         with torch.no_grad():
             errors[name] = float(fitted(torch.from_numpy(source.points)).abs().mean())
     assert errors["sine"] < 0.5 * errors["ReLU"]

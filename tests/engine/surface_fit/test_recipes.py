@@ -18,9 +18,18 @@ from engine.errors import Cancelled, InputError
 from engine.fields.implicit import Mlp, Siren
 from engine.geometry.meshes import Mesh
 from engine.jobs.fit.request import FIT_METHODS
-from engine.surface_fit import recipes as methods
-from engine.surface_fit.base import FIELDS, FitData, FitSettings, find_method, load_methods
-from engine.surface_fit.recipes import Recipe, Source, train, unit_data
+from engine.surface_fit import methods, network_fit, samples
+from engine.surface_fit.base import FitData, FitSettings, every_method, field_kinds, find_method
+from engine.surface_fit.methods.digs import digs
+from engine.surface_fit.methods.igr import igr
+from engine.surface_fit.methods.occupancy import occupancy
+from engine.surface_fit.methods.sal import sal
+from engine.surface_fit.methods.sald import sald
+from engine.surface_fit.methods.sdf import sdf
+from engine.surface_fit.methods.siren import siren
+from engine.surface_fit.network_fit import fit_recipe, unit_data
+from engine.surface_fit.recipe import At, Recipe, Source
+from engine.surface_fit.training import train
 
 ROOT = Path(__file__).parents[3]
 Array = NDArray[np.float32]
@@ -78,7 +87,7 @@ def curve_length(network: nn.Module, where: Callable[[torch.Tensor], torch.Tenso
     """Length of the zero level where `where`: the gradient of the indicator, smoothed over a cell, integrated."""
     axis = torch.linspace(-1.25, 1.25, cells)
     grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
-    at = methods.At(network, grid)
+    at = At(network, grid)
     slope = at.gradient.detach().norm(dim=1).clamp(min=1e-6)
     width = 4 * float(axis[1] - axis[0])
     distance = at.value.detach() / slope
@@ -88,14 +97,14 @@ def curve_length(network: nn.Module, where: Callable[[torch.Tensor], torch.Tenso
 
 def signs_right(network: nn.Module, points: Array, normals: Array) -> float:
     """Mean cosine between the field's gradient at the data and the true outward normal."""
-    at = methods.At(network, torch.from_numpy(points))
+    at = At(network, torch.from_numpy(points))
     return float((F.normalize(at.gradient, dim=1) * torch.from_numpy(normals)).sum(1).mean().detach())
 
 
 # --- what the papers say ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("make", [methods.sal, methods.sald])
+@pytest.mark.parametrize("make", [sal, sald])
 def test_sal_and_sald_close_a_gap_with_nearly_minimal_length(make: Callable[[], Recipe]) -> None:
     points, normals = arc(gap=100.0)
     network, _ = train(Source(points), small(make()), iterations=400)
@@ -112,24 +121,24 @@ def test_sal_and_sald_close_a_gap_with_nearly_minimal_length(make: Callable[[], 
 def test_sald_follows_corners_better_than_sal() -> None:
     points, normals = l_shape(2000)
     errors, overall = {}, {}
-    for make in (methods.sal, methods.sald):
+    for make in (sal, sald):
         network, _ = train(Source(points), small(make()), iterations=400)
         assert signs_right(network, points, normals) > 0.9
         curve = zero_level(network)
         errors[make] = np.linalg.norm(CORNERS[:, None] - curve, axis=2).min(1).mean()
         with torch.no_grad():
             overall[make] = float(network(torch.from_numpy(points)).abs().mean())
-    assert errors[methods.sald] < 0.9 * errors[methods.sal]
-    assert overall[methods.sald] < 0.9 * overall[methods.sal]
+    assert errors[sald] < 0.9 * errors[sal]
+    assert overall[sald] < 0.9 * overall[sal]
 
 
 def test_eikonal_fields_have_gradients_of_length_one() -> None:
     points, normals = l_shape()
-    for make, slack in ((methods.igr, 0.08), (methods.siren, 0.4)):
+    for make, slack in ((igr, 0.08), (siren, 0.4)):
         network, _ = train(Source(points, normals), small(make()), iterations=300)
         rng = np.random.default_rng(0)
         near = points + 0.1 * rng.standard_normal(points.shape).astype(np.float32)
-        length = methods.At(network, torch.from_numpy(near)).gradient.detach().norm(dim=1)
+        length = At(network, torch.from_numpy(near)).gradient.detach().norm(dim=1)
         assert float((length - 1).abs().mean()) < slack
         assert float(length.mean()) == pytest.approx(1.0, abs=0.2)
         assert signs_right(network, points, normals) > 0.97
@@ -139,7 +148,7 @@ def test_eikonal_fields_have_gradients_of_length_one() -> None:
 
 def test_digs_orients_points_without_normals() -> None:
     points, normals = l_shape()
-    network, _ = train(Source(points), small(methods.digs()), iterations=400)
+    network, _ = train(Source(points), small(digs()), iterations=400)
     assert signs_right(network, points, normals) > 0.95
     with torch.no_grad():
         assert float(network(torch.tensor([[-0.5, 0.3], [0.3, -0.5], [-0.5, -0.5]])).max()) < -0.05
@@ -149,7 +158,7 @@ def test_digs_orients_points_without_normals() -> None:
 def test_divergence_is_what_orients_them() -> None:
     """The same without the divergence term ends with wrong signs somewhere."""
     points, normals = l_shape()
-    recipe = small(methods.digs())
+    recipe = small(digs())
     spread = lambda d: Siren(d, 64, 3)  # noqa: E731
     without = replace(recipe, terms={k: v for k, v in recipe.terms.items() if k != "divergence"}, network=spread)
     network, _ = train(Source(points), without, iterations=200)
@@ -187,9 +196,9 @@ def quick(name: str) -> FitSettings:
 
 @pytest.mark.parametrize("name", [name for name in FIT_METHODS if name != "auto"])
 def test_every_method_fits_a_ball(name: str, data: FitData, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(methods, "POOL", 6000)
-    monkeypatch.setattr(methods, "MESH_SAMPLES", 3000)
-    assert set(load_methods()) == set(FIT_METHODS)
+    monkeypatch.setattr(samples, "POOL", 6000)
+    monkeypatch.setattr(network_fit, "MESH_SAMPLES", 3000)
+    assert tuple(every_method()) == methods.names() == FIT_METHODS
     seen, stages = [], []
     fitted = find_method(name).fit(
         data,
@@ -205,7 +214,7 @@ def test_every_method_fits_a_ball(name: str, data: FitData, monkeypatch: pytest.
     assert float((value[0.25] < 0).float().mean()) > 0.98 and float((value[0.65] > 0).float().mean()) > 0.98
     assert 1.0 <= fitted.lipschitz <= 20.0
     assert fitted.report["iterations"] == 80 and fitted.report["losses"]
-    again = FIELDS[fitted.kind](*fitted.to_state())
+    again = field_kinds()[fitted.kind](*fitted.to_state())
     assert torch.equal(again.signed_distance(0.5 * direction), fitted.signed_distance(0.5 * direction))
     assert again.lipschitz == fitted.lipschitz
 
@@ -213,7 +222,7 @@ def test_every_method_fits_a_ball(name: str, data: FitData, monkeypatch: pytest.
 def test_a_seed_gives_one_result(data: FitData) -> None:
     def values(seed: int) -> torch.Tensor:
         settings = replace(quick("igr"), seed=seed, iterations=5)
-        fitted = methods.fit_recipe(replace(methods.igr(), batch=64), data, settings)
+        fitted = fit_recipe(replace(igr(), batch=64), data, settings)
         return fitted.signed_distance(torch.linspace(-0.5, 0.5, 60).reshape(20, 3))
 
     torch.manual_seed(1)
@@ -226,8 +235,8 @@ def test_a_seed_gives_one_result(data: FitData) -> None:
 def test_smoothness_weakens_the_data_term(data: FitData) -> None:
     def surface(smoothness: float) -> float:
         settings = FitSettings(iterations=60, smoothness=smoothness)
-        recipe = replace(methods.igr(), network=lambda d: Mlp(d, 32, 3), batch=128)
-        return float(methods.fit_recipe(recipe, data, settings).report["losses"]["surface"])
+        recipe = replace(igr(), network=lambda d: Mlp(d, 32, 3), batch=128)
+        return float(fit_recipe(recipe, data, settings).report["losses"]["surface"])
 
     assert surface(0.0) < surface(1.0)
 
@@ -235,14 +244,14 @@ def test_smoothness_weakens_the_data_term(data: FitData) -> None:
 def test_a_fit_can_be_cancelled(data: FitData) -> None:
     calls = iter([False, False, True])
     with pytest.raises(Cancelled):
-        methods.fit_recipe(methods.igr(), data, quick("igr"), should_stop=lambda: next(calls))
+        fit_recipe(igr(), data, quick("igr"), should_stop=lambda: next(calls))
 
 
 def test_methods_say_what_they_lack(data: FitData) -> None:
     bare = FitData(data.points)
-    for name, code in (("siren", "normals_missing"), ("igr", "normals_missing"), ("sdf", "no_inside")):
+    for make, code in ((siren, "normals_missing"), (igr, "normals_missing"), (sdf, "no_inside")):
         with pytest.raises(InputError) as caught:
-            methods.fit_recipe(getattr(methods, name)(), bare, quick(name))
+            fit_recipe(make(), bare, quick(make.__name__))
         assert caught.value.code == code
         assert caught.value.what and caught.value.why and caught.value.remedy
     x, y = np.meshgrid(np.linspace(-0.4, 0.4, 9), np.linspace(-0.4, 0.4, 9))
@@ -251,7 +260,7 @@ def test_methods_say_what_they_lack(data: FitData) -> None:
     faces = np.concatenate([np.stack([k, k + 1, k + 9], 1), np.stack([k + 1, k + 10, k + 9], 1)]).astype(np.int32)
     sheet = FitData(vertices, mesh=Mesh(vertices, faces))
     with pytest.raises(InputError) as caught:
-        methods.fit_recipe(methods.occupancy(), sheet, quick("occupancy"))
+        fit_recipe(occupancy(), sheet, quick("occupancy"))
     assert caught.value.code == "no_inside"
 
 
