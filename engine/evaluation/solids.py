@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..errors import EngineError
+from ..extras import need
 from ..geometry.meshes import Mesh
 from ..surfaces.marching import extract_sparse
 
@@ -30,16 +30,7 @@ def solid(name: str) -> Mesh:
 
 
 def _manifold() -> Any:
-    try:
-        import manifold3d
-    except ImportError as error:
-        raise EngineError(
-            "manifold_unavailable",
-            "The test shapes cannot be made.",
-            f"The package manifold3d is not installed for this Python ({error}).",
-            "Install the training extras: pip install 'shapewright[train]'.",
-        ) from error
-    return manifold3d
+    return need("manifold3d", "manifold_unavailable", "The test shapes cannot be made.")
 
 
 def _mesh(body: Any) -> Mesh:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from ..extras import need
 from .clouds import FloatArray
 from .meshes import Mesh
 
@@ -31,6 +32,9 @@ CRACKED = 0.3
 """A mesh is taken as cracked where more than this share of its edges' length has no neighbour."""
 
 
+_UNAVAILABLE = "signed_distance_unavailable", "The inside of the mesh cannot be told from its outside."
+
+
 def sphere_directions(count: int, lowest_elevation: float = -1.0) -> FloatArray:
     """(count, 3) unit vectors spread evenly (Fibonacci lattice) over the sphere where z >= lowest_elevation."""
     k = np.arange(count) + 0.5
@@ -42,8 +46,7 @@ def sphere_directions(count: int, lowest_elevation: float = -1.0) -> FloatArray:
 
 def winding_number(mesh: Mesh, points: FloatArray) -> NDArray[np.float64]:
     """(N,) generalised winding number of a mesh about points (N, 3) (Barill 2018)."""
-    import igl
-
+    igl = need("igl", *_UNAVAILABLE)
     winding = igl.fast_winding_number(
         np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces, np.int64), np.asarray(points, np.float64)
     )
@@ -57,9 +60,9 @@ class SignedDistance:
     """
 
     def __init__(self, mesh: Mesh, directions: int = 64) -> None:
-        import warp
-        from embreex import rtcore_scene
-        from embreex.mesh_construction import TriangleMesh
+        warp = need("warp", *_UNAVAILABLE)
+        rtcore_scene = need("embreex.rtcore_scene", *_UNAVAILABLE)
+        construction = need("embreex.mesh_construction", *_UNAVAILABLE)
 
         corners = mesh.vertices[mesh.faces] if len(mesh.faces) else np.zeros((0, 3, 3), np.float32)
         with np.errstate(invalid="ignore", over="ignore"):  # corners that are no numbers are sorted out below
@@ -78,7 +81,7 @@ class SignedDistance:
         self._directions = even[np.random.default_rng(0).permutation(len(even))]
         self._cracked = _boundary_share(self.mesh) > CRACKED
         self._scene = rtcore_scene.EmbreeScene()
-        self._triangles = TriangleMesh(self._scene, self.mesh.vertices, faces)
+        self._triangles = construction.TriangleMesh(self._scene, self.mesh.vertices, faces)
         _quiet_warp()
         self._warp_mesh = warp.Mesh(
             points=warp.array(self.mesh.vertices, dtype=warp.vec3, device="cpu"),

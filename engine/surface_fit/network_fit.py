@@ -14,7 +14,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
-from ..errors import EngineError, InputError
+from ..errors import InputError
 from ..fields.implicit import NETWORKS
 from ..geometry.meshes import Mesh
 from ..geometry.sampling import sample_surface
@@ -164,17 +164,9 @@ def _source(recipe: Recipe, data: FitData, seed: int) -> Source:
 def _signed_query(data: FitData) -> SignedQuery:
     if data.mesh is None or len(data.mesh.faces) == 0:
         raise _no_inside("The input is points, which have no inside to learn from.")
-    try:
-        from ..geometry.signed_distance import SignedDistance
+    from ..geometry.signed_distance import SignedDistance
 
-        field_ = SignedDistance(data.mesh)
-    except ImportError as error:
-        raise EngineError(
-            "signed_distance_unavailable",
-            "The inside of the mesh cannot be told from its outside.",
-            f"A package is not installed for this Python ({error}).",
-            "Install the training extras: pip install 'shapewright[train]'.",
-        ) from error
+    field_ = SignedDistance(data.mesh)
     points, normals = sample_surface(data.mesh, 2000, np.random.default_rng(0))
     beside = [~field_.outside((points + side * 0.004 * normals).astype(np.float32)) for side in (-1.0, 1.0)]
     share = float((beside[0] | beside[1]).mean())

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import EngineError, InputError
+from ..errors import InputError
+from ..extras import need
 from ..geometry.clouds import FloatArray, PointCloud
 from ..geometry.meshes import Mesh
 from ..geometry.signed_distance import SignedDistance
@@ -27,22 +28,14 @@ class RayCaster:
     """First hits of rays with a mesh (Embree). Build once, cast often; needs the optional package embreex."""
 
     def __init__(self, mesh: Mesh) -> None:
-        try:
-            from embreex import rtcore_scene
-            from embreex.mesh_construction import TriangleMesh
-        except ImportError as error:
-            raise EngineError(
-                "ray_casting_unavailable",
-                "Rays cannot be cast.",
-                f"The package embreex is not installed for this Python ({error}).",
-                "Install the training extras: pip install 'shapewright[train]'.",
-            ) from error
+        rtcore_scene = need("embreex.rtcore_scene", "ray_casting_unavailable", "Rays cannot be cast.")
+        construction = need("embreex.mesh_construction", "ray_casting_unavailable", "Rays cannot be cast.")
         self.mesh = mesh
         corners = np.asarray(mesh.vertices, np.float64)[mesh.faces]
         cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         self.face_normals = (cross / np.maximum(np.linalg.norm(cross, axis=1), 1e-30)[:, None]).astype(np.float32)
         self._scene = rtcore_scene.EmbreeScene()
-        self._triangles = TriangleMesh(
+        self._triangles = construction.TriangleMesh(
             self._scene, np.ascontiguousarray(mesh.vertices, np.float32), np.ascontiguousarray(mesh.faces, np.int32)
         )
 

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import Cancelled, EngineError, InputError, JobFailed
+from ..extras import require_training
 from ..frames import BOUND
 from ..geometry.meshes import Mesh
 from ..geometry.signed_distance import SignedDistance
@@ -174,6 +175,8 @@ def build_supervision(
             "Delete it; it will be made anew.",
         )
     todo = np.flatnonzero(records["done"] == 0)
+    if len(todo):
+        require_training()
     np.random.default_rng(order_seed).shuffle(todo)
     # Rarest sources first: an unfinished cache then holds all of the few real designs.
     rarity = Counter(shape.source for shape in library.shapes)

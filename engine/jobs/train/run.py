@@ -6,7 +6,6 @@ Cancelled, its run stays among the user's priors ('runs'); the same request with
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import logging
 import os
@@ -19,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from ...device import describe_device, resolve_device
-from ...errors import InputError, JobFailed
+from ...errors import InputError
+from ...extras import require_training
 from ...geometry.meshes import Mesh
 from ...jobs.base import JobArrays, JobCallbacks, JobResult, Preview, Progress
 from ...priors.exchange import check_name
@@ -53,14 +53,7 @@ def run_train(request: TrainRequest, arrays: JobArrays | None, callbacks: JobCal
     for settings that make no network; Cancelled after the run was saved.
     """
     began = time.monotonic()
-    missing = [name for name in ("igl", "warp", "matplotlib") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise JobFailed(
-            "training_not_installed",
-            "This engine cannot train priors.",
-            f"It was installed without the packages that training needs: {', '.join(missing)}.",
-            "Install them on the engine's machine: pip install 'shapewright[train]'.",
-        )
+    require_training()
     callbacks.on_progress(Progress("Reading the shapes", 0.01))
     name = check_name(request.name)
     overrides = parse_overrides([f"{key}={json.dumps(value)}" for key, value in request.settings.items()])
