@@ -25,6 +25,8 @@ from engine.fields import fused
 from engine.geometry.clouds import PointCloud
 from engine.geometry.files import write_cloud
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 CHAIR = ROOT / "examples" / "chair_scan.ply"
 
