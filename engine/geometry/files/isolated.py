@@ -1,8 +1,7 @@
 """A reader in a process of its own, for libraries of native code.
 
 What a damaged file makes them do (abort, overrun, ask for all the memory there is) ends that process, not the engine.
-
-    python -m engine.geometry.files.isolated FILE FOLDER    reads FILE and leaves raw.npz and told.json in FOLDER
+That process runs isolated_reader.py.
 """
 
 from __future__ import annotations
@@ -24,11 +23,8 @@ from .loaded import Raw
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MEMORY = 8 << 30
 LEAST_SECONDS, BYTES_A_SECOND = 120.0, 1 << 19
 """A reader that takes longer for a file than this allows hangs."""
-
-_ARRAYS = ("points", "normals", "faces", "viewpoint", "colours", "face_materials")
 
 
 def read_isolated(path: Path) -> Raw:
@@ -38,7 +34,7 @@ def read_isolated(path: Path) -> Raw:
     environment.setdefault("OMP_NUM_THREADS", "1")
     with tempfile.TemporaryDirectory(prefix="shapewright-read-") as name:
         folder = Path(name)
-        command = [sys.executable, "-m", "engine.geometry.files.isolated", str(path.absolute()), name]
+        command = [sys.executable, "-m", "engine.geometry.files.isolated_reader", str(path.absolute()), name]
         seconds = LEAST_SECONDS + path.stat().st_size / BYTES_A_SECOND
         try:
             done = subprocess.run(
@@ -59,41 +55,3 @@ def read_isolated(path: Path) -> Raw:
         with np.load(folder / "raw.npz", allow_pickle=False) as arrays:
             found: dict[str, NDArray[Any]] = {key: arrays[key] for key in arrays.files}
     return Raw(**found, materials=tuple(told["materials"]), notes=told["notes"])  # type: ignore[arg-type]
-
-
-def main(path: Path, folder: Path) -> None:
-    _limit_memory()
-    from .registry import format_of
-
-    told: dict[str, Any] = {}
-    try:
-        one = format_of(path)
-        assert one is not None and one.read is not None
-        raw = one.read(path)
-        arrays = {key: value for key in _ARRAYS if (value := getattr(raw, key)) is not None}
-        np.savez(folder / "raw.npz", **arrays)
-        told = {"notes": raw.notes, "materials": list(raw.materials)}
-    except InputError as error:
-        told = {"error": error.as_dict()}
-    except Damaged as error:
-        told = {"damaged": str(error)}
-    except MemoryError:
-        told = {"raised": "MemoryError"}
-    except BaseException as error:
-        told = {"damaged": f"Its content makes no sense ({type(error).__name__})."}
-    (folder / "told.json").write_text(json.dumps(told), "utf-8")
-
-
-def _limit_memory() -> None:
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit
-        return
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    limit = MEMORY if hard == resource.RLIM_INFINITY else min(MEMORY, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
