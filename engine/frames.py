@@ -43,3 +43,9 @@ def up_rotation(up: str) -> NDArray[np.float64]:
             "Say which axis of the input points up, for example --up=-y.",
         )
     return np.array(rows[name], np.float64)
+
+
+def axis_name(direction: NDArray[np.float64]) -> str:
+    """The name of the axis that a vector (3,) is nearest to, as in UP_AXES."""
+    k = int(np.argmax(np.abs(direction)))
+    return ("-" if direction[k] < 0 else "+") + "xyz"[k]

@@ -6,8 +6,9 @@ plain Python with the bpy module.
     python scripts/batch_complete.py --mode generate --class chair --count 10 --output FOLDER [options]
 
 --mode fit fits surfaces with no prior, as Fit Shape does; --mode generate needs no input; without either, shapes are
-completed. Every input (PLY, OBJ, STL, OFF, GLB, glTF, XYZ, NPY, NPZ), or every new shape, gets a mesh and a preview
-picture in the output folder and a line in report.jsonl there; a shape that has a code gets it in a file beside it.
+completed. Every input of the folder and the folders in it, or every new shape, gets a mesh and a preview picture in
+the output folder, which mirrors them, and a line in report.jsonl there; a shape that has a code gets it in a file
+beside it.
 A bad file is reported and skipped. Run it again and only what is missing, has failed, has changed or was asked for with
 other settings is done; --force does everything anew.
 
@@ -24,7 +25,8 @@ import math
 import os
 import sys
 import time
-from pathlib import Path
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,16 +72,20 @@ def main(arguments: list[str]) -> int:
     options = parse(arguments)
     # Blender prints to the same terminal: ours are the lines with numbers, the log is for warnings.
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    inputs, ignored = (new_shapes(options), 0) if options.mode == "generate" else find_inputs(options.input)
+    inputs, ignored = new_shapes(options), 0
+    if options.mode != "generate":
+        inputs, ignored = find_inputs(options.input, options.output)
     if not inputs:
-        print(f"There is nothing to {options.mode} in {options.input}: no file ends in {', '.join(readable())}.")
+        where = f"in {options.input} or the folders in it"
+        print(f"There is nothing to {options.mode} {where}: no file ends in {', '.join(readable())}.")
         return 2
     options.output.mkdir(parents=True, exist_ok=True)
     report = Report(options.output / REPORT)
-    names = output_names(inputs, options.format)
-    wanted = {path.name: fingerprint(path, options) for path in inputs}
-    todo = [path for path in inputs if options.force or not report.is_done(path.name, wanted[path.name], options)]
-    report.keep_only(path.name for path in inputs if path not in todo)
+    keys = {path: key_of(path, options.input) for path in inputs}
+    names = output_names(keys.values(), options.format)
+    wanted = {path: fingerprint(path, options) for path in inputs}
+    todo = [path for path in inputs if options.force or not report.is_done(keys[path], wanted[path], options)]
+    report.keep_only(keys[path] for path in inputs if path not in todo)
     print(f"{len(inputs)} inputs, {len(inputs) - len(todo)} done before, {len(todo)} to do. Output: {options.output}")
     if ignored:
         print(f"{ignored} other files were left alone.")
@@ -88,8 +94,8 @@ def main(arguments: list[str]) -> int:
     failed = 0
     try:
         for number, path in enumerate(todo, 1):
-            row = run_file(running, path, options.output / names[path.name], options)
-            row["fingerprint"] = wanted[path.name]
+            row = run_file(running, path, options.output / names[keys[path]], options)
+            row |= {"input": keys[path], "fingerprint": wanted[path]}
             report.add(row)
             failed += row["status"] != "done"
             print(f"[{number}/{len(todo)}] {describe(row)}", flush=True)
@@ -185,11 +191,23 @@ def engine_folder(options: argparse.Namespace) -> Path:
     return folder
 
 
-def find_inputs(folder: Path) -> tuple[list[Path], int]:
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+def find_inputs(folder: Path, output: Path) -> tuple[list[Path], int]:
+    """All files of a folder and the folders in it that can be read, and how many others there are. What is hidden and
+    the output, which may lie in the folder, are no inputs."""
+    files = []
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        made = output.is_relative_to(folder) and path.is_relative_to(output)
+        if path.is_file() and not hidden and not made:
+            files.append(path)
     known = readable()
     found = [path for path in files if path.suffix.lower() in known]
     return found, len(files) - len(found)
+
+
+def key_of(path: Path, folder: Path | None) -> str:
+    """What an input is called in the report: its path within the folder, with '/'; the name of what is new."""
+    return path.name if folder is None else path.relative_to(folder).as_posix()
 
 
 def new_shapes(options: argparse.Namespace) -> list[Path]:
@@ -197,16 +215,16 @@ def new_shapes(options: argparse.Namespace) -> list[Path]:
     return [Path(f"{options.class_name or 'shape'}_{number:03d}") for number in range(options.count)]
 
 
-def output_names(inputs: list[Path], extension: str) -> dict[str, str]:
-    """Input name -> output name: 'chair.ply', but 'chair_obj.ply' where two inputs differ in nothing but their ending
-    (or in upper and lower case, which is nothing to some file systems)."""
-    stems = [path.stem.casefold() for path in inputs]
-    return {
-        path.name: f"{path.stem}_{path.suffix[1:].lower()}.{extension}"
-        if stems.count(path.stem.casefold()) > 1
-        else f"{path.stem}.{extension}"
-        for path in inputs
-    }
+def output_names(keys: Iterable[str], extension: str) -> dict[str, str]:
+    """Input -> output, both within their folders: 'a/chair.ply', but 'a/chair_obj.ply' where two inputs of a folder
+    differ in nothing but their ending (or in upper and lower case, which is nothing to some file systems)."""
+    paths = [PurePosixPath(key) for key in keys]
+    stems = [str(path.with_suffix("")).casefold() for path in paths]
+    names = {}
+    for path, stem in zip(paths, stems, strict=True):
+        ending = f"_{path.suffix[1:].lower()}" if stems.count(stem) > 1 else ""
+        names[str(path)] = str(path.with_name(f"{path.stem}{ending}.{extension}"))
+    return names
 
 
 def fingerprint(path: Path, options: argparse.Namespace) -> str:
@@ -343,6 +361,7 @@ def run_file(running: blender_session.Session, path: Path, target: Path, options
     row: dict[str, Any] = {"input": path.name, "status": "failed", "outputs": [], "preview": None}
     stage = Stage()
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         source, offset = None, None
         if options.mode == "generate":
             job = make_generate_job(path, options, stage.scene)
@@ -362,16 +381,15 @@ def run_file(running: blender_session.Session, path: Path, target: Path, options
         for number, result in enumerate(job.results):
             name = target if number == 0 else target.with_name(f"{target.stem}_{number + 1}{target.suffix}")
             write_mesh(name, mesh_of(result), offset)
-            row["outputs"].append(name.name)
+            row["outputs"].append(name.relative_to(options.output).as_posix())
             if blender_code.has_code(result):
                 write_code(name.with_suffix(".npz"), *code_of(result))
-                row["outputs"].append(name.with_suffix(".npz").name)
+                row["outputs"].append(name.with_suffix(".npz").relative_to(options.output).as_posix())
         row["status"] = "done"
         if not options.no_previews:
             try:
-                row["preview"] = stage.render(
-                    target.with_suffix(".png"), source, job.results[0], options.preview_size
-                ).name
+                picture = stage.render(target.with_suffix(".png"), source, job.results[0], options.preview_size)
+                row["preview"] = picture.relative_to(options.output).as_posix()
             except (RuntimeError, TypeError, AttributeError) as error:  # no Cycles: the mesh is what counts
                 row["preview_error"] = str(error)
     except (EngineProblem, EngineError) as error:

@@ -43,15 +43,27 @@ LEAST_SHARE = 0.01
 
 
 @dataclass
+class UpDoubt:
+    """Another axis than the given one is likelier up.  axis: which.  clear: so clearly that it may be taken for up.
+    ahead: by how many logits (engine.completion.upright)."""
+
+    axis: str
+    clear: bool
+    ahead: float
+
+
+@dataclass
 class PoseEstimate:
     """to_scene: canonical -> scene.  classes: name -> probability.  found_by: how, in words.  log_share: logarithm of
-    the belief that it is this one, among those in question.  symmetry: what corrected its place, '' = nothing."""
+    the belief that it is this one, among those in question.  symmetry: what corrected its place, '' = nothing.
+    up_doubt: whether another axis is up."""
 
     to_scene: Similarity
     classes: dict[str, float]
     found_by: str = ""
     log_share: float = 0.0
     symmetry: str = ""
+    up_doubt: UpDoubt | None = None
 
 
 def _spread(along: Float64Array, cell: float) -> Float64Array:
@@ -254,33 +266,37 @@ def yaw_search(prior: Prior, cloud: PointCloud, most: int = 6) -> list[PoseEstim
     return _yaw_candidates(prior, cloud, np.eye(3), most, LEAST_SHARE)
 
 
+def stands(
+    prior: Prior, cloud: PointCloud, directions: Sequence[Float64Array], sides: Literal[1, 4] = 1
+) -> NDArray[np.float64]:
+    """(D,) logits of the network's belief that each of D directions (3,) of a cloud is up, in one batch. sides: from
+    how many it looks at each; of four, the mean."""
+    assert prior.pose is not None
+    rotations = []
+    for up in map(to_up, directions):
+        rotations += [turn @ up for turn in quarter_turns(yaw_frame(cloud.points @ up.T))[:sides]]
+    guess, _ = _look(prior.pose, cloud, rotations, [True] * len(rotations))
+    return np.asarray(guess.upright.cpu().double().numpy().reshape(len(directions), sides).mean(1))
+
+
 def rotation_search(prior: Prior, cloud: PointCloud, ups: int = 4) -> list[PoseEstimate]:
     """Ways a cloud may lie whose up axis is z as a rule but need not be, the likeliest first.
 
     `yaw_search` where the network sees it stand upright; else also about those `up_directions` that it likes best. What
     has an axis of revolution that is not upright lies: its axis is up, one way or the other.
     """
-    assert prior.pose is not None
-    network = prior.pose
-
-    def stands(directions: Sequence[Float64Array]) -> NDArray[np.float64]:
-        rotations = [to_up(direction) for direction in directions]
-        sides = [yaw_rotation(-yaw_frame(cloud.points @ up.T)) @ up for up in rotations]
-        guess, _ = _look(network, cloud, sides, [True] * len(sides))
-        return np.asarray(guess.upright.cpu().double().numpy())
-
     lines = estimate_normals(cloud.points) if cloud.normals is None else cloud.normals
     axis = revolution_direction(cloud.points, lines)
     if axis is not None and abs(axis[2]) < np.cos(np.deg2rad(5)):
         directions = [axis, -axis]
-        belief = stands(directions)
+        belief = stands(prior, cloud, directions)
     else:
         z = np.array([0.0, 0.0, 1.0])
-        given = stands([z])
+        given = stands(prior, cloud, [z])
         if given[0] > SURELY_UP:
             return yaw_search(prior, cloud)
         directions = [z, *up_directions(cloud.points)]
-        belief = np.concatenate([given + UP_BONUS, stands(directions[1:])])
+        belief = np.concatenate([given + UP_BONUS, stands(prior, cloud, directions[1:])])
     share = belief - belief.max() - np.log(np.exp(belief - belief.max()).sum())
     found = []
     for k in np.argsort(-belief)[:ups]:

@@ -10,12 +10,13 @@ import torch
 
 from ..errors import InputError
 from ..fields.base import Clouds
-from ..frames import BOUND, up_rotation
+from ..frames import BOUND, axis_name, up_rotation
 from ..geometry.clouds import PointCloud
 from ..geometry.support import Support
 from ..geometry.transforms import Similarity, moved_cloud
 from ..priors.file import Prior
 from .alignment import PoseEstimate, find_pose, network_pose, to_up
+from .upright import doubt_up
 
 
 def align(
@@ -29,7 +30,7 @@ def align(
 ) -> PoseEstimate:
     """Canonical -> the cloud's frame, and how it was found.
 
-    how, up, front_evident: as in CompleteRequest.  pose: where it is known; nothing is found then.  support: what it
+    how, up, front_evident: as in CompleteRequest; what is evident of the front is of what is up too.  pose: where it is known; nothing is found then.  support: what it
     stands on, where that was seen: tilted, it says what is up, and the front is found.
     """
     if pose is not None:
@@ -38,11 +39,17 @@ def align(
     tilted = support is not None and not support.level
     upright = Similarity(rotation=to_up(support.normal) if support and tilted else up_rotation(up))
     standing = moved_cloud(cloud, upright)
+    doubt = doubt_up(prior, standing) if how == "scale" and support is None else None
+    if doubt is not None:  # in the cloud's own frame; and where that may be doubted, the scan is stood up
+        doubt = replace(doubt, axis=axis_name(upright.rotation.T @ up_rotation(doubt.axis)[2]))
+        if doubt.clear and front_evident:
+            upright = Similarity(rotation=up_rotation(doubt.axis))
+            standing = moved_cloud(cloud, upright)
     if how == "none":
         classes = network_pose(prior, standing).classes if prior.pose is not None else {}
         return PoseEstimate(upright.inverse(), classes, "given")
     found = find_pose(prior, standing, "yaw" if tilted else how, front_evident)
-    return replace(found, to_scene=upright.inverse().after(found.to_scene))
+    return replace(found, to_scene=upright.inverse().after(found.to_scene), up_doubt=doubt)
 
 
 def check_inside(cloud: PointCloud) -> None:

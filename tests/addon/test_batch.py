@@ -117,6 +117,30 @@ def read_ply(path: Path) -> tuple[np.ndarray, int]:
     return np.array([v.co for v in mesh.vertices]), len(mesh.polygons)
 
 
+def test_scans_in_subfolders_are_found_and_the_output_mirrors_them(run, folders, capsys):
+    source, output = folders
+    for name in ("first day", "second day/left"):
+        (source / name).mkdir(parents=True)
+        write_xyz(source / name / "scan.xyz")
+    (source / ".hidden").mkdir()
+    write_xyz(source / ".hidden" / "no.xyz")
+    assert run() == 0
+    done = rows(output)
+    assert set(done) == {"first day/scan.xyz", "second day/left/scan.xyz"}
+    for name, row in done.items():
+        assert row["outputs"][0] == name.replace(".xyz", ".ply") and (output / row["outputs"][0]).is_file()
+    capsys.readouterr()
+    assert run() == 0 and "2 done before, 0 to do" in capsys.readouterr().out
+
+
+def test_an_output_within_the_input_is_no_input(batch, tmp_path):
+    write_xyz(tmp_path / "scan.xyz")
+    output = tmp_path / "results"
+    output.mkdir()
+    write_xyz(output / "scan.xyz")
+    assert batch.find_inputs(tmp_path, output) == ([tmp_path / "scan.xyz"], 0)
+
+
 def test_every_input_gets_a_mesh_in_its_own_place_and_a_row(run, folders):
     source, output = folders
     write_xyz(source / "scan one.xyz", FAR)

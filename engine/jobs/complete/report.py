@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...completion.alignment import PoseEstimate
+from ...completion.alignment import PoseEstimate, UpDoubt
 from ...completion.answers import Answer, Answering
 from ...completion.complete import Completion
 from ...completion.confidence import Signals, calibration_of, confidence
 from ...device import describe_device, peak_memory
 from ...finish import soundness
-from ...frames import BOUND
+from ...frames import BOUND, axis_name
 from ...geometry.cleaning import normals_not_believed
 from ...geometry.clouds import FloatArray, PointCloud
 from ...geometry.connected import is_watertight, loose_edges
@@ -69,7 +69,9 @@ def report(
     calibration = calibration_of(prior)
     sure = None if signals is None else confidence(signals, calibration)
     if sure is not None and sure < calibration.threshold:
-        warnings.append(_not_known(prior, pose.classes))
+        warnings.append(_not_known(prior, pose.classes, pose.up_doubt))
+    if pose.up_doubt is not None and pose.up_doubt.clear:
+        warnings.append(_lying(pose.up_doubt, request))
     # Compared in the frame of the pose as it was found: each answer has corrected it on its own.
     clouds = [answer.completion.pose.inverse().apply(_samples(answer.mesh)) for answer in answers]
     return {
@@ -88,7 +90,7 @@ def report(
         "evidence": scan.about,
         "alignment": {
             "mode": request.align, "found_by": pose.found_by, "symmetry": pose.symmetry, "scale": to_input.scale,
-            "matrix": to_input.matrix().tolist(),
+            "up": axis_name(to_input.rotation[:, 2]), "matrix": to_input.matrix().tolist(),
         },
         "classes": dict(sorted(pose.classes.items(), key=lambda item: -item[1])[:3]),
         "class": {"asked": request.class_name, "effect": class_effect(prior, request.class_name)},
@@ -134,13 +136,34 @@ def _residual(distances: NDArray[np.float64], scale: float) -> dict[str, float]:
     return {"median": median, "p95": float(np.percentile(distances, 95)), "relative": median / scale}
 
 
-def _not_known(prior: Prior, classes: dict[str, float]) -> dict[str, str]:
+def _not_known(prior: Prior, classes: dict[str, float], doubt: UpDoubt | None) -> dict[str, str]:
     kinds = ", ".join(prior.classes)
     likeliest = max(classes, key=lambda name: classes[name], default="")
+    remedy = "Use Fit Shape, which follows the points alone, or choose a prior trained on such shapes."
+    if doubt is not None:
+        remedy = f"If the scan lies on its side, {_axis_setting(doubt.axis)}. If not, use Fit Shape."
     return {
         "code": "prior_does_not_know",
         "what": "The result may be made up.",
         "why": f"The prior '{prior.name}' does not explain this scan well: it knows {kinds}"
         + (f", and took it for a {likeliest}." if likeliest else "."),
-        "remedy": "Use Fit Shape, which follows the points alone, or choose a prior trained on such shapes.",
+        "remedy": remedy,
     }
+
+
+def _lying(doubt: UpDoubt, request: CompleteRequest) -> dict[str, str]:
+    why = f"By what the prior knows, {doubt.axis} of the input points up, not {request.up}."
+    if request.front == "evident":
+        return {
+            "code": "stood_up", "what": "The scan lay on its side and was stood up.", "why": why,
+            "remedy": f"To have nothing guessed, {_axis_setting(doubt.axis)}; if it stood as it was, use --front "
+            "given, or turn the scan a little about its up axis: what is turned by hand is believed.",
+        }  # fmt: skip
+    return {
+        "code": "lies", "what": "The scan seems to lie on its side.", "why": why,
+        "remedy": f"If it does, {_axis_setting(doubt.axis)}; --front evident stands it up by itself.",
+    }
+
+
+def _axis_setting(axis: str) -> str:
+    return f"turn it upright or set its up axis (Up, --up={axis})"

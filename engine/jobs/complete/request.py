@@ -43,7 +43,7 @@ class CompleteRequest(Request):
     """none = the points are in the canonical frame; scale = the axes are trusted, scale and place are found; similarity
     = also the rotation"""
     front: Front = "given"
-    """with align scale: given = it faces -y; evident = unless the evidence clearly says another way"""
+    """with align scale: given = it faces -y, and up is up; evident = unless the evidence clearly says another way"""
     up: UpAxis = "+z"
     """which input axis points up"""
     viewpoint: Viewpoint | None = None

@@ -14,13 +14,16 @@ from ...errors import Cancelled, InputError
 from ...frames import up_rotation
 from ...geometry.clouds import FloatArray
 from ...geometry.meshes import Mesh
-from ...geometry.sampling import estimate_normals
+from ...geometry.sampling import estimate_normals, sample_surface
 from ...geometry.transforms import Similarity
 from ...gradient_fields.model import GradientField
 from ...gradient_fields.registry import find_gradient_field
 from ...gradient_fields.sampling import densify, encode, extract_surface, new_code, observe, sample_points
 from ...jobs.base import Clock, FinishedMesh, JobArrays, JobCallbacks, JobResult, Progress, mesh_to_scene, versions
 from .request import GradientRequest
+
+MESH_POINTS = 8192
+"""So many points stand for the surface of a mesh."""
 
 OnDone = Callable[[float], None]
 """Told the fraction of one shape that is done."""
@@ -32,7 +35,7 @@ def run_gradient(request: GradientRequest, arrays: JobArrays | None, callbacks: 
     callbacks.on_progress(Progress("Loading the gradient field", 0.01))
     device = resolve_device(request.device)
     model = find_gradient_field(request.field, device)
-    canonical, to_scene = _canonical(request, arrays)
+    canonical, to_scene = _canonical(request, _points(request, arrays))
     count = request.count if request.mode == "generate" else 1
     meshes: list[Mesh] = []
     rows: list[dict[str, Any]] = []
@@ -56,27 +59,35 @@ def run_gradient(request: GradientRequest, arrays: JobArrays | None, callbacks: 
             "output": request.output, "points": request.points, "class_name": request.class_name,
             "latent": request.latent, "temperature": request.temperature, "align": request.align,
         },
-        "input_points": {"given": len(canonical)}, "shapes": rows, "timings": clock.laps,
+        "input_points": {"given": 0 if arrays is None else len(arrays.points), "used": len(canonical)}, "shapes": rows, "timings": clock.laps,
         "device": describe_device(device), "versions": versions(),
     }  # fmt: skip
     callbacks.on_progress(Progress("Done", 1.0, 0.0))
     return JobResult(meshes, report)
 
 
-def _canonical(request: GradientRequest, arrays: JobArrays | None) -> tuple[FloatArray, Similarity]:
-    """The arrays' points (N, 3) in the canonical frame, and that frame -> scene; none for what is generated."""
+def _points(request: GradientRequest, arrays: JobArrays | None) -> FloatArray:
+    """(N, 3) of what is to be worked on, in its own frame: a mesh is its surface, not its corners (a box has eight).
+    None for what is generated. Raises InputError."""
     if request.mode == "generate":
-        return np.zeros((0, 3), np.float32), Similarity()
+        return np.zeros((0, 3), np.float32)
     if arrays is None or len(arrays.points) == 0:
         raise InputError(
             "input_missing", "There is nothing to work on.", "The request came without points.", "Send points."
         )
-    if request.align == "none":
-        return arrays.points, Similarity()
-    centre = Similarity(translation=-np.median(arrays.points.astype(np.float64), axis=0))
+    if arrays.faces is None or not len(arrays.faces):
+        return arrays.points
+    return sample_surface(Mesh(arrays.points, arrays.faces), MESH_POINTS, np.random.default_rng([request.seed, 13]))[0]
+
+
+def _canonical(request: GradientRequest, points: FloatArray) -> tuple[FloatArray, Similarity]:
+    """Points (N, 3) in the canonical frame, and that frame -> scene."""
+    if len(points) == 0 or request.align == "none":
+        return points, Similarity()
+    centre = Similarity(translation=-np.median(points.astype(np.float64), axis=0))
     upright = Similarity(rotation=up_rotation(request.up)).after(centre)
-    into = observed_frame(upright.apply(arrays.points)).after(upright)
-    return into.apply(arrays.points), into.inverse()
+    into = observed_frame(upright.apply(points)).after(upright)
+    return into.apply(points), into.inverse()
 
 
 def _shape(
