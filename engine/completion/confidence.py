@@ -178,6 +178,17 @@ def confidence(signals: Signals, calibration: Calibration = DEFAULT) -> float:
     return float(1 / (1 + math.exp(-float(z.clip(-4, 4) @ np.array(calibration.weights)) - calibration.bias)))
 
 
+SPARSEST = 1000
+"""Points of the sparsest scans that the calibration has seen."""
+
+
+def most_confidence(points: int) -> float:
+    """0..1: what a confidence can be at most for so many points. The signals are means over held-back points, whose
+    standard error grows with the inverse root of their number, and the regression knows no scan of fewer than SPARSEST:
+    of fifty points of a chair little is foreseen wrongly because little is there to be foreseen."""
+    return min(1.0, math.sqrt(points / SPARSEST))
+
+
 def fit_calibration(known: list[Signals], unknown: list[Signals], most_false_warnings: float = 0.2) -> Calibration:
     """Ridge logistic regression (Newton's method), both groups weighing the same.
 

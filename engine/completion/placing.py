@@ -30,8 +30,9 @@ def align(
 ) -> PoseEstimate:
     """Canonical -> the cloud's frame, and how it was found.
 
-    how, up, front_evident: as in CompleteRequest; what is evident of the front is of what is up too.  pose: where it is known; nothing is found then.  support: what it
-    stands on, where that was seen: tilted, it says what is up, and the front is found.
+    how, up, front_evident: as in CompleteRequest; the last speaks of what is up as well.  pose: where it is known;
+    nothing is found then.  support: what it stands on, where that was seen: tilted, it says what is up, and the front
+    is found.
     """
     if pose is not None:
         seen = moved_cloud(cloud, pose.inverse())

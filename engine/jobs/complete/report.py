@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ...completion.alignment import PoseEstimate, UpDoubt
 from ...completion.answers import Answer, Answering
 from ...completion.complete import Completion
-from ...completion.confidence import Signals, calibration_of, confidence
+from ...completion.confidence import Signals, calibration_of, confidence, most_confidence
 from ...device import describe_device, peak_memory
 from ...finish import soundness
 from ...frames import BOUND, axis_name
@@ -67,8 +67,11 @@ def report(
     if scan.about["normals_doubt"]:
         warnings.append(normals_not_believed(scan.about["normals_doubt"]))
     calibration = calibration_of(prior)
-    sure = None if signals is None else confidence(signals, calibration)
-    if sure is not None and sure < calibration.threshold:
+    most = most_confidence(len(canonical.points))
+    sure = None if signals is None else min(confidence(signals, calibration), most)
+    if most < min(1.0, calibration.threshold):
+        warnings.append(_few_points(len(canonical.points)))
+    elif sure is not None and sure < calibration.threshold:
         warnings.append(_not_known(prior, pose.classes, pose.up_doubt))
     if pose.up_doubt is not None and pose.up_doubt.clear:
         warnings.append(_lying(pose.up_doubt, request))
@@ -148,6 +151,15 @@ def _not_known(prior: Prior, classes: dict[str, float], doubt: UpDoubt | None) -
         "why": f"The prior '{prior.name}' does not explain this scan well: it knows {kinds}"
         + (f", and took it for a {likeliest}." if likeliest else "."),
         "remedy": remedy,
+    }
+
+
+def _few_points(count: int) -> dict[str, str]:
+    return {
+        "code": "few_points",
+        "what": "The result is mostly made up.",
+        "why": f"{count} points of the scan are too few to tell what it is of, or whether the prior knows such things.",
+        "remedy": "Give a denser scan, of some hundreds of points at least; or compare several alternatives.",
     }
 
 

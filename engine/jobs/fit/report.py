@@ -11,7 +11,7 @@ from ...errors import EngineError
 from ...frames import BOUND
 from ...geometry.cleaning import normals_not_believed
 from ...jobs.base import versions
-from ...surface_fit.base import FittedField
+from ...surface_fit.base import UNIT_SIDE, FittedField
 from ...surface_fit.finish import opposed
 from ...surface_fit.prepare import FitInput, Prepared
 from .request import FitRequest
@@ -20,6 +20,9 @@ OF_THE_MESH = ("thin_sheet", "points_missed", "mostly_guessed")
 """Warnings that a later extraction of the same field makes anew."""
 GUESSED = 0.3
 """Share of the surface far from all points, from which on the user is told that most of it is a membrane."""
+
+FEW_POINTS = 250
+"""Fewer are told of: of a torus fifty points give five times the volume, a hundred 8 % more, 250 3 % more."""
 
 Warnings = list[dict[str, str]]
 
@@ -86,6 +89,15 @@ def mesh_warnings(
 
 def _input_warnings(prepared: Prepared) -> Warnings:
     found: Warnings = [normals_not_believed(prepared.doubt)] if prepared.doubt else []
+    count, spacing = len(prepared.data.points), float(np.median(prepared.data.spacing)) / UNIT_SIDE
+    if count < FEW_POINTS and prepared.data.mesh is None:
+        found.append(_warning(
+            "few_points",
+            f"{count} points say little of the surface.",
+            f"They lie {spacing:.0%} of the size apart: what is narrower than about twice that, a hole, a gap or a "
+            "thin part, is not in them, and which side is inside is a guess too. Volume and shape may be far off.",
+            "Give some hundreds of points, or their normals; or use Complete Shape, which knows such shapes.",
+        ))  # fmt: skip
     if prepared.flat:
         found.append(_warning(
             "flat_input",

@@ -35,7 +35,7 @@ def run_gradient(request: GradientRequest, arrays: JobArrays | None, callbacks: 
     callbacks.on_progress(Progress("Loading the gradient field", 0.01))
     device = resolve_device(request.device)
     model = find_gradient_field(request.field, device)
-    canonical, to_scene = _canonical(request, _points(request, arrays))
+    canonical, to_scene = _canonical(request, given_points(request, arrays))
     count = request.count if request.mode == "generate" else 1
     meshes: list[Mesh] = []
     rows: list[dict[str, Any]] = []
@@ -59,14 +59,15 @@ def run_gradient(request: GradientRequest, arrays: JobArrays | None, callbacks: 
             "output": request.output, "points": request.points, "class_name": request.class_name,
             "latent": request.latent, "temperature": request.temperature, "align": request.align,
         },
-        "input_points": {"given": 0 if arrays is None else len(arrays.points), "used": len(canonical)}, "shapes": rows, "timings": clock.laps,
+        "input_points": {"given": 0 if arrays is None else len(arrays.points), "used": len(canonical)},
+        "shapes": rows, "timings": clock.laps,
         "device": describe_device(device), "versions": versions(),
     }  # fmt: skip
     callbacks.on_progress(Progress("Done", 1.0, 0.0))
     return JobResult(meshes, report)
 
 
-def _points(request: GradientRequest, arrays: JobArrays | None) -> FloatArray:
+def given_points(request: GradientRequest, arrays: JobArrays | None) -> FloatArray:
     """(N, 3) of what is to be worked on, in its own frame: a mesh is its surface, not its corners (a box has eight).
     None for what is generated. Raises InputError."""
     if request.mode == "generate":

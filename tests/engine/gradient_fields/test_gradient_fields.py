@@ -32,7 +32,9 @@ from engine.gradient_fields.model import (
 from engine.gradient_fields.registry import find_gradient_field
 from engine.gradient_fields.sampling import densify, encode, extract_surface, observe, sample_points
 from engine.gradient_fields.training import denoising_loss, train_generator, train_gradient_field
+from engine.jobs.base import JobArrays
 from engine.jobs.gradient.request import GradientRequest
+from engine.jobs.gradient.run import given_points
 from engine.priors.file import Prior, load_prior
 from engine.training.supervision import UNITS
 
@@ -237,3 +239,14 @@ def test_the_field_that_comes_along_densifies_a_table(tmp_path: Path, capsys: py
     assert chamfer_l2(dense, truth) < 0.35 * chamfer_l2(sparse, truth)
     card = find_gradient_field(GradientRequest().field, CPU).card
     assert "GPL-3.0-or-later" in card["licence"] and all(entry["licences"] for entry in card["data"].values())
+
+
+def test_a_mesh_is_its_surface_and_not_its_corners() -> None:
+    box = trimesh.creation.box((1.0, 0.5, 0.25))
+    arrays = JobArrays(np.asarray(box.vertices, np.float32), faces=np.asarray(box.faces, np.int32))
+    points = given_points(GradientRequest(), arrays)
+    assert len(points) > 4000
+    off = np.abs(np.abs(points) - [0.5, 0.25, 0.125]).min(1)
+    assert off.max() < 1e-5 and np.abs(points.mean(0)).max() < 0.02
+    cloud = np.random.default_rng(0).random((40, 3)).astype(np.float32)
+    assert given_points(GradientRequest(), JobArrays(cloud)) is cloud

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.completion.confidence import most_confidence
 from engine.errors import InputError
 from engine.frames import up_rotation
 from engine.geometry.connected import is_watertight
@@ -198,6 +199,16 @@ def test_a_prior_that_does_not_know_the_thing_says_so(
     assert [warning["code"] for warning in report["warnings"]] == (["prior_does_not_know"] if threshold > 1 else [])
     for warning in report["warnings"]:
         assert warning["what"] and "ball, box" in warning["why"] and "Fit Shape" in warning["remedy"]
+
+
+def test_the_fewer_points_the_less_confidence_and_few_are_told(request_: CompleteRequest) -> None:
+    most = [most_confidence(n) for n in (50, 200, 500, 1000, 20_000)]
+    assert most == sorted(most) and most[0] < 0.3 and most[-1] == 1
+    points, _ = scan()
+    values = {n: run(request_, points[:n]).report for n in (50, 1200)}
+    assert values[50]["confidence"]["value"] <= most_confidence(50) < values[50]["confidence"]["threshold"]
+    assert "few_points" in [warning["code"] for warning in values[50]["warnings"]]
+    assert "few_points" not in [warning["code"] for warning in values[1200]["warnings"]]
 
 
 def test_several_answers_are_measured(request_: CompleteRequest) -> None:

@@ -179,6 +179,20 @@ def test_refusals() -> None:
     assert refused.value.code == "method_unknown"
 
 
+def test_few_points_are_fitted_with_a_word_about_how_little_they_say() -> None:
+    rng = np.random.default_rng(0)
+    turn, about = rng.uniform(0, 2 * np.pi, (2, 400))
+    ring = 0.35 + 0.13 * np.cos(about)
+    torus = np.c_[ring * np.cos(turn), ring * np.sin(turn), 0.13 * np.sin(about)].astype(np.float32)
+    told = {}
+    for count in (50, 400):
+        report = run_job(FitRequest(resolution=32, device="cpu"), JobArrays(torus[:count]), JobCallbacks()).report
+        told[count] = {warning["code"]: warning for warning in report["warnings"]}
+    assert "few_points" not in told[400]
+    few = told[50]["few_points"]
+    assert few["what"].startswith("50 points") and "% of the size apart" in few["why"]
+
+
 def test_the_wire_knows_the_request() -> None:
     full = FitRequest(
         method="siren", resolution=256, smoothness=0.25, normals="none", viewpoint=(1.0, 2.0, 3.0), noise=0.5,
