@@ -1,37 +1,55 @@
-"""Packages that training and evaluation need and running does not."""
+"""Packages that only some commands need, training and evaluation above all: imported where they are, or told how to get
+them."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-from types import ModuleType
+import sys
+from collections.abc import Sequence
+from typing import Any
 
-from .errors import EngineError, JobFailed
+from .errors import InputError
 
-TRAINING = ("igl", "warp", "embreex", "matplotlib")
+TRAINING = ("igl", "warp", "matplotlib")
+PIP_NAMES = {
+    "igl": "libigl", "warp": "warp-lang", "PIL": "pillow", "skimage": "scikit-image",
+    "fast_simplification": "fast-simplification",
+}  # fmt: skip
+"""How the package index calls modules, where it calls them by another name."""
 
 
-def need(module: str, code: str, what: str) -> ModuleType:
-    """The module. Raises EngineError `code`, whose first sentence is `what`, where its package is not installed."""
+def need(module: str, what: str) -> Any:
+    """The imported module. what: the sentence about what cannot be done without it. Raises InputError
+    'package_missing', which names the command that installs it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise EngineError(
-            code,
-            what,
-            f"The package {module.partition('.')[0]} is not installed for this Python ({error}).",
-            "Install the training extras: pip install 'shapewright[train]'.",
-        ) from error
+        raise missing([module], what, str(error)) from error
+
+
+def missing(modules: Sequence[str], what: str, reason: str = "") -> InputError:
+    """The error for modules that could not be imported."""
+    names = [PIP_NAMES.get(module.split(".")[0], module.split(".")[0]) for module in modules]
+    package = "package" if len(names) == 1 else "packages"
+    are = "is" if len(names) == 1 else "are"
+    because = f" ({reason})" if reason else ""
+    return InputError(
+        "package_missing",
+        what,
+        f"It needs the {package} {' and '.join(names)}, which {are} not installed for this Python{because}.",
+        how_to_install(names),
+    )
+
+
+def how_to_install(names: Sequence[str]) -> str:
+    """The remedy: the command that installs packages into this Python."""
+    return f'Run: "{sys.executable}" -m pip install {" ".join(names)}'
 
 
 def require_training() -> None:
-    """Raises JobFailed 'training_not_installed' where a package is missing that training needs: said once and at its
+    """Raises InputError 'package_missing' where a package is missing that training needs: said once and at its
     beginning, not of every shape that could not be prepared."""
-    missing = [name for name in TRAINING if importlib.util.find_spec(name) is None]
-    if missing:
-        raise JobFailed(
-            "training_not_installed",
-            "This engine cannot train priors.",
-            f"It was installed without the packages that training needs: {', '.join(missing)}.",
-            "Install them on the engine's machine: pip install 'shapewright[train]'.",
-        )
+    lacking = [name for name in TRAINING if importlib.util.find_spec(name) is None]
+    if lacking:
+        raise missing(lacking, "This engine cannot train priors.")

@@ -55,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         from ..jobs.run import explain
 
-        return _report(explain(error), as_json, FAILED)
+        explained = explain(error)
+        return _report(explained, as_json, BAD_INPUT if isinstance(explained, InputError) else FAILED)
 
 
 def _report(error: EngineError, as_json: bool, status: int) -> int:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from ..geometry.clouds import FloatArray
 from ..geometry.meshes import Mesh
+from ..geometry.rays import RayCaster
 from ..geometry.sampling import estimate_normals
-from ..training.scans import RayCaster
 
 Picture = NDArray[np.uint8]
 Colour = tuple[float, float, float]

@@ -30,7 +30,7 @@ def solid(name: str) -> Mesh:
 
 
 def _manifold() -> Any:
-    return need("manifold3d", "manifold_unavailable", "The test shapes cannot be made.")
+    return need("manifold3d", "The test shapes cannot be made.")
 
 
 def _mesh(body: Any) -> Mesh:

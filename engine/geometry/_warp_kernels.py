@@ -1,4 +1,4 @@
-"""The one kernel that needs warp at import time (kept apart so that importing geometry stays light)."""
+"""The kernels that need warp at import time (kept apart so that importing geometry stays light)."""
 
 # No `from __future__ import annotations` here: warp reads the annotations as types.
 import warp
@@ -9,3 +9,22 @@ def closest_point(mesh: warp.uint64, queries: warp.array(dtype=warp.vec3), out: 
     i = warp.tid()
     hit = warp.mesh_query_point_no_sign(mesh, queries[i], 10.0)
     out[i] = warp.mesh_eval_position(mesh, hit.face, hit.u, hit.v)  # type: ignore[attr-defined]
+
+
+@warp.kernel  # type: ignore[untyped-decorator]
+def first_hit(  # type: ignore
+    mesh: warp.uint64,
+    origins: warp.array(dtype=warp.vec3),  # type: ignore[valid-type]
+    directions: warp.array(dtype=warp.vec3),  # type: ignore[valid-type]
+    far: float,
+    face: warp.array(dtype=warp.int32),  # type: ignore[valid-type]
+    t: warp.array(dtype=warp.float32),  # type: ignore[valid-type]
+):
+    i = warp.tid()
+    hit = warp.mesh_query_ray(mesh, origins[i], directions[i], far)
+    if hit.result:
+        face[i] = hit.face
+        t[i] = hit.t
+    else:
+        face[i] = -1
+        t[i] = 0.0

@@ -20,6 +20,7 @@ from ..errors import InputError
 from ..extras import need
 from .clouds import FloatArray
 from .meshes import Mesh
+from .rays import RayCaster, warp_mesh
 
 SHEET_HALF_THICKNESS = 0.005
 """Half the thickness given to surfaces without an inside, in canonical units (longest side 1)."""
@@ -32,7 +33,6 @@ CRACKED = 0.3
 """A mesh is taken as cracked where more than this share of its edges' length has no neighbour."""
 
 
-_UNAVAILABLE = "signed_distance_unavailable", "The inside of the mesh cannot be told from its outside."
 
 
 def sphere_directions(count: int, lowest_elevation: float = -1.0) -> FloatArray:
@@ -46,7 +46,7 @@ def sphere_directions(count: int, lowest_elevation: float = -1.0) -> FloatArray:
 
 def winding_number(mesh: Mesh, points: FloatArray) -> NDArray[np.float64]:
     """(N,) generalised winding number of a mesh about points (N, 3) (Barill 2018)."""
-    igl = need("igl", *_UNAVAILABLE)
+    igl = need("igl", "Winding numbers of meshes cannot be computed.")
     winding = igl.fast_winding_number(
         np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces, np.int64), np.asarray(points, np.float64)
     )
@@ -60,10 +60,6 @@ class SignedDistance:
     """
 
     def __init__(self, mesh: Mesh, directions: int = 64) -> None:
-        warp = need("warp", *_UNAVAILABLE)
-        rtcore_scene = need("embreex.rtcore_scene", *_UNAVAILABLE)
-        construction = need("embreex.mesh_construction", *_UNAVAILABLE)
-
         corners = mesh.vertices[mesh.faces] if len(mesh.faces) else np.zeros((0, 3, 3), np.float32)
         with np.errstate(invalid="ignore", over="ignore"):  # corners that are no numbers are sorted out below
             double_area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
@@ -80,20 +76,12 @@ class SignedDistance:
         # In an order that covers the sphere early: most points are then decided after a few rays.
         self._directions = even[np.random.default_rng(0).permutation(len(even))]
         self._cracked = _boundary_share(self.mesh) > CRACKED
-        self._scene = rtcore_scene.EmbreeScene()
-        self._triangles = construction.TriangleMesh(self._scene, self.mesh.vertices, faces)
-        _quiet_warp()
-        self._warp_mesh = warp.Mesh(
-            points=warp.array(self.mesh.vertices, dtype=warp.vec3, device="cpu"),
-            indices=warp.array(faces.ravel(), dtype=warp.int32, device="cpu"),
-        )
+        self._rays = RayCaster(self.mesh)
+        self._warp_mesh = warp_mesh(self.mesh.vertices, faces)
 
     def occluded(self, origins: FloatArray, directions: FloatArray) -> NDArray[np.bool_]:
         """(N,) whether the ray from each origin (N, 3) along its direction (N, 3) hits the mesh."""
-        hit = self._scene.run(
-            np.ascontiguousarray(origins, np.float32), np.ascontiguousarray(directions, np.float32), query="OCCLUDED"
-        )
-        return np.asarray(np.asarray(hit) == 0, np.bool_)
+        return self._rays.occluded(origins, directions)
 
     def outside(self, points: FloatArray) -> NDArray[np.bool_]:
         """(N,) whether points (N, 3) can be seen from outside: rays escape in at least two of the directions, or, where
@@ -175,17 +163,6 @@ class SignedDistance:
         points, normals = _sample(self.mesh, count, rng)
         queries = points + normals * rng.normal(0.0, 0.02, (count, 1)).astype(np.float32)
         return float(np.mean((self.winding(queries) < 0.5) == self.seen(queries)))
-
-
-def _quiet_warp() -> None:
-    import warp
-
-    module: Any = warp
-    if hasattr(module.config, "log_level"):
-        module.config.log_level = 30  # warnings; releases before 1.10 or so know only `quiet`
-    else:
-        module.config.quiet = True
-    module.init()
 
 
 def _boundary_share(mesh: Mesh) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from ..errors import EngineError, JobFailed
+from ..extras import missing
 from ..jobs.base import JobArrays, JobCallbacks, JobResult
 from .kinds import find
 from .request import Request
@@ -28,6 +29,8 @@ def explain(error: BaseException) -> EngineError:
     if isinstance(error, EngineError):
         return error
     text = str(error)
+    if isinstance(error, ModuleNotFoundError) and error.name and error.name.split(".")[0] != __package__.split(".")[0]:
+        return missing([error.name], "This cannot be done here yet.")
     if isinstance(error, MemoryError) or _is_torch_out_of_memory(error):
         log.warning("Out of memory: %s", text)
         return JobFailed(

@@ -164,7 +164,7 @@ def _source(recipe: Recipe, data: FitData, seed: int) -> Source:
 def _signed_query(data: FitData) -> SignedQuery:
     if data.mesh is None or len(data.mesh.faces) == 0:
         raise _no_inside("The input is points, which have no inside to learn from.")
-    from ..geometry.signed_distance import SignedDistance
+    from ..geometry.signed_distance import SignedDistance  # its packages are those of training
 
     field_ = SignedDistance(data.mesh)
     points, normals = sample_surface(data.mesh, 2000, np.random.default_rng(0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..extras import need
 from ..geometry.connected import loose_edges
 from ..geometry.meshes import Mesh, compacted
 
@@ -14,8 +15,7 @@ def decimate(mesh: Mesh, faces: int) -> Mesh:
     A mesh that is small enough already comes back as it is. Collapsing thin parts can make sheets share an edge: these
     are parted again, so that what was closed stays closed, every edge between two triangles.
     """
-    import fast_simplification
-
+    fast_simplification = need("fast_simplification", "The mesh cannot be decimated.")
     if faces < 4:
         raise ValueError("a closed surface has at least 4 triangles")
     if len(mesh.faces) <= faces:

@@ -14,39 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..extras import need
 from ..geometry.clouds import FloatArray, PointCloud
 from ..geometry.meshes import Mesh
+from ..geometry.rays import RayCaster
 from ..geometry.signed_distance import SignedDistance
 from .library import canonicalise
 
 PROBE = 0.003
 """How far beside the surface its two sides are asked whether they can be seen from outside, in canonical units."""
-
-
-class RayCaster:
-    """First hits of rays with a mesh (Embree). Build once, cast often; needs the optional package embreex."""
-
-    def __init__(self, mesh: Mesh) -> None:
-        rtcore_scene = need("embreex.rtcore_scene", "ray_casting_unavailable", "Rays cannot be cast.")
-        construction = need("embreex.mesh_construction", "ray_casting_unavailable", "Rays cannot be cast.")
-        self.mesh = mesh
-        corners = np.asarray(mesh.vertices, np.float64)[mesh.faces]
-        cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        self.face_normals = (cross / np.maximum(np.linalg.norm(cross, axis=1), 1e-30)[:, None]).astype(np.float32)
-        self._scene = rtcore_scene.EmbreeScene()
-        self._triangles = construction.TriangleMesh(
-            self._scene, np.ascontiguousarray(mesh.vertices, np.float32), np.ascontiguousarray(mesh.faces, np.int32)
-        )
-
-    def first_hits(self, origins: FloatArray, directions: FloatArray) -> tuple[NDArray[np.int32], FloatArray]:
-        """Rays (N, 3) + t (N, 3) -> the face met first (N,), -1 where none, and its t (N,), inf where none."""
-        out: dict[str, Any] = self._scene.run(
-            np.ascontiguousarray(origins, np.float32), np.ascontiguousarray(directions, np.float32), query="INTERSECT",
-            output=1,
-        )  # fmt: skip
-        face = np.asarray(out["primID"], np.int32)
-        return face, np.where(face >= 0, out["tfar"], np.inf).astype(np.float32)
 
 
 def random_viewpoint(rng: np.random.Generator) -> FloatArray:

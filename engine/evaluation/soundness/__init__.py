@@ -17,8 +17,8 @@ from ...finish.soundness import feet
 from ...finish.topology import topology_of, welded
 from ...finish.tunnels import Tunnel, shared
 from ...geometry.meshes import Mesh, face_areas
+from ...geometry.rays import RayCaster
 from ...geometry.signed_distance import SignedDistance, sphere_directions
-from ...training.scans import RayCaster
 from . import surfaces
 from .solid import below, solid_of
 from .surfaces import Skin

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from ...extras import need
 from ...finish.topology import components, welded
 from ...geometry.connected import labels_of
 from ...geometry.meshes import Mesh, face_areas, face_normals
@@ -187,7 +188,7 @@ def flatness(off: Float, points: Float, region: Index) -> tuple[float | None, fl
 
 def part_of(mesh: Mesh, points: Float) -> tuple[Index, Index]:
     """(N,) the face of a mesh nearest to each of its surface's points (N, 3), and (N,) the connected part it is of."""
-    import igl
+    igl = need("igl", "The soundness of a mesh against the truth cannot be measured.")
 
     _, face, _ = igl.point_mesh_squared_distance(
         np.asarray(points, np.float64), np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces, np.int64)

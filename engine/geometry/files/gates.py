@@ -14,7 +14,6 @@ is allocated, nothing is ever unpickled, and whatever is wrong ends in an InputE
 
 from __future__ import annotations
 
-import sys
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
+from ...extras import how_to_install
 from ..checks import MAX_FACES, MAX_POINTS
 
 MAX_TEXT_BYTES = 1 << 30
@@ -85,7 +85,7 @@ def package_missing(path: Path, format_name: str, packages: Sequence[str]) -> In
         "package_missing",
         f"{path.name} cannot be read here yet.",
         f"{format_name} is read by {listed}, which {'is' if len(packages) == 1 else 'are'} not installed.",
-        f'Run: "{sys.executable}" -m pip install {" ".join(packages)}',
+        how_to_install(packages),
     )
 
 

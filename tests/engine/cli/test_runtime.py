@@ -158,7 +158,7 @@ def test_fits(torus: Path, tmp_path: Path) -> None:
     )
     closed = tmp_path / "auto.ply"
     for _, status, answer, _ in _run(*(["fit", closed, "-o", tmp_path / "no.ply", "--method", one] for one in inside)):
-        assert status == 3 and answer["error"]["code"] == "signed_distance_unavailable"
+        assert status == 2 and answer["error"]["code"] == "package_missing"
         assert "shapewright[train]" in answer["error"]["remedy"]
 
 
@@ -208,5 +208,5 @@ def test_the_rest_works_and_training_says_what_it_needs(library_folder: Path, tm
     output = tmp_path / "x.safetensors"
     train = ["train", library_folder, "--name", "x", "--runs", tmp_path, "--output", output, "--set", "steps=1"]
     ((_, status, answer, _),) = _run(train)
-    assert status == 3 and answer["error"]["code"] == "training_not_installed", answer
+    assert status == 2 and answer["error"]["code"] == "package_missing", answer
     assert "shapewright[train]" in answer["error"]["remedy"]

@@ -17,7 +17,7 @@ from engine.geometry.meshes import Mesh
 from engine.priors.file import save_prior
 from engine.training.library import Shape, write_library
 
-pytest.importorskip("embreex")
+pytest.importorskip("warp")
 pytest.importorskip("matplotlib")
 trimesh = pytest.importorskip("trimesh")
 

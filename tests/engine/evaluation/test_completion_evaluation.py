@@ -17,7 +17,7 @@ from engine.geometry.meshes import Mesh
 from engine.geometry.signed_distance import SignedDistance
 from engine.training.library import Library, Shape, canonicalise, load_library, write_library
 
-pytest.importorskip("embreex")
+pytest.importorskip("warp")
 pytest.importorskip("igl")
 trimesh = pytest.importorskip("trimesh")
 

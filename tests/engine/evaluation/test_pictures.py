@@ -10,7 +10,7 @@ import pytest
 from engine.evaluation.pictures import camera_for, contact_sheet, draw_cloud, draw_mesh, save_picture
 from engine.geometry.meshes import Mesh
 
-pytest.importorskip("embreex")
+pytest.importorskip("warp")
 trimesh = pytest.importorskip("trimesh")
 pytest.importorskip("PIL")
 

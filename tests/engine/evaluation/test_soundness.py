@@ -14,7 +14,7 @@ from engine.geometry.sampling import sample_surface
 from engine.surfaces.marching import extract_sparse
 from tests.engine.finish.shapes import blocks, box, carved, joined, rubble, slatted_back, table, torus
 
-pytest.importorskip("embreex")
+pytest.importorskip("warp")
 pytest.importorskip("igl")
 pytest.importorskip("warp")
 

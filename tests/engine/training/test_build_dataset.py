@@ -19,7 +19,7 @@ from engine.geometry.meshes import Mesh
 from engine.geometry.signed_distance import SignedDistance
 from engine.training.library import Shape, load_library
 
-pytest.importorskip("embreex")
+pytest.importorskip("warp")
 pytest.importorskip("fast_simplification")
 trimesh = pytest.importorskip("trimesh")
 

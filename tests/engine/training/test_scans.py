@@ -9,7 +9,7 @@ from engine.errors import InputError
 from engine.geometry.meshes import Mesh
 from engine.training.scans import camera_rays, random_viewpoint, scan, true_surface
 
-pytest.importorskip("embreex")
+pytest.importorskip("warp")
 trimesh = pytest.importorskip("trimesh")
 
 
