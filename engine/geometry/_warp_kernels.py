@@ -22,9 +22,9 @@ def first_hit(  # type: ignore
 ):
     i = warp.tid()
     hit = warp.mesh_query_ray(mesh, origins[i], directions[i], far)
-    if hit.result:
-        face[i] = hit.face
-        t[i] = hit.t
+    if hit.result:  # type: ignore[attr-defined]
+        face[i] = hit.face  # type: ignore[attr-defined]
+        t[i] = hit.t  # type: ignore[attr-defined]
     else:
         face[i] = -1
         t[i] = 0.0

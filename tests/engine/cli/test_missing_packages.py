@@ -21,7 +21,7 @@ def test_a_package_that_is_there_is_imported_and_one_that_is_not_is_told() -> No
     with pytest.raises(InputError) as caught:
         need("no_such_package_here", "Pictures cannot be drawn.")
     assert caught.value.what == "Pictures cannot be drawn." and "no_such_package_here" in caught.value.why
-    assert caught.value.remedy == f'Run: "{sys.executable}" -m pip install no_such_package_here'
+    assert caught.value.remedy.startswith(f'Run: "{sys.executable}" -m pip install no_such_package_here;')
 
 
 def test_whatever_import_fails_is_told_with_its_name_in_the_index(
@@ -31,7 +31,7 @@ def test_whatever_import_fails_is_told_with_its_name_in_the_index(
         import no_such_package.inner  # type: ignore[import-not-found]  # noqa: F401
     except ImportError as error:
         told = explain(error)
-    assert isinstance(told, InputError) and told.remedy.endswith("pip install no_such_package")
+    assert isinstance(told, InputError) and "pip install no_such_package;" in told.remedy
     assert not isinstance(explain(ModuleNotFoundError("x", name="engine.nothing")), InputError)  # our own fault
     points = np.random.default_rng(0).normal(size=(300, 3))
     scan = tmp_path / "scan.ply"
