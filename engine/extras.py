@@ -38,7 +38,7 @@ def missing(modules: Sequence[str], what: str, reason: str = "") -> InputError:
         "package_missing",
         what,
         f"It needs the {package} {' and '.join(names)}, which {are} not installed for this Python{because}.",
-        how_to_install(names) + "; 'shapewright[train]' in place of the name brings all that training and evaluation need.",
+        how_to_install(names) + "; 'shapewright[train]' in its place brings all that training and evaluation need.",
     )
 
 
