@@ -19,7 +19,7 @@ from ..jobs.complete.run import run_complete
 from ..jobs.request import Align
 from ..priors.file import load_prior
 from ..surfaces.of import of, signed_distance
-from .completion import Answer, Completer
+from .protocol import Answer, Completer
 
 AS_CLICKED: dict[str, Any] = {
     "align": "scale", "front": "evident", "viewpoint_told": False, "resolution": 128, "hypotheses": 1,

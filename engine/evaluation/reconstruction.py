@@ -39,8 +39,8 @@ from ..geometry.sampling import estimate_normals, sample_surface
 from ..geometry.signed_distance import SignedDistance, sphere_directions
 from ..training.library import Library, canonicalise
 from ..training.scans import scan
-from .completion import is_solid
 from .pictures import CLAY, COMPLETED, Picture, camera_for, contact_sheet, draw_cloud, draw_mesh, save_picture
+from .protocol import is_solid
 from .solids import SOLIDS, solid
 
 log = logging.getLogger(__name__)

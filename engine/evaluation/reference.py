@@ -31,7 +31,7 @@ from ..geometry.sampling import estimate_normals
 from ..geometry.transforms import Similarity
 from ..priors.file import Prior, load_prior
 from ..surfaces.marching import extract_dense
-from .completion import Completer
+from .protocol import Completer
 
 
 @dataclass

@@ -17,6 +17,7 @@ ENGINE = (
 )  # fmt: skip
 """Bottom to top: a room imports what stands before it."""
 
+
 def modules(package: str) -> dict[str, Path]:
     found = {}
     for path in sorted((ROOT / package).rglob("*.py")):

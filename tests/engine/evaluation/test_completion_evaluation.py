@@ -11,7 +11,8 @@ import pytest
 
 from engine.errors import Cancelled, EngineError, InputError
 from engine.evaluation.completers import product
-from engine.evaluation.completion import Answer, Protocol, is_solid, partial_scan, run_completion_evaluation
+from engine.evaluation.completion import run_completion_evaluation
+from engine.evaluation.protocol import Answer, Protocol, is_solid, partial_scan
 from engine.geometry.clouds import PointCloud
 from engine.geometry.meshes import Mesh
 from engine.geometry.signed_distance import SignedDistance
@@ -133,7 +134,7 @@ def test_several_answers_have_columns_of_their_own(library: Library, tmp_path: P
     )
     entry = report["methods"]["several"]["all"]
     assert entry["tmd"]["mean"] == pytest.approx(0.02) and entry["uhd"]["median"] == pytest.approx(0.03)
-    assert entry["answers"] == {"mean": 2.0, "median": 2.0, "n": 2}
+    assert entry["answers"] == {"mean": 2.0, "median": 2.0, "n": 2, "standard_error": 1.0}
     assert "tmd" not in report["methods"]["input"]["all"]
     header, _, *rows = (tmp_path / "report.md").read_text(encoding="utf-8").split("**All**")[1].strip().splitlines()[:6]
     at = [cell.strip() for cell in header.split("|")].index("total mutual difference x100")
@@ -214,7 +215,7 @@ def test_nothing_to_evaluate_is_said(library: Library, tmp_path: Path) -> None:
 
 def test_poisson_closes_a_seen_box(library: Library) -> None:
     pytest.importorskip("pymeshlab")
-    from engine.evaluation.completion import poisson
+    from engine.evaluation.baselines import poisson
 
     index = library.indices(split="validation", categories=["chair"])[0]
     cloud, _ = partial_scan(library, index, 0, Protocol(pixels=100))
