@@ -28,8 +28,9 @@ from .registry import Format
 
 MAX_JSON_BYTES = 1 << 26
 DRACO = "KHR_draco_mesh_compression"
-KNOWN_REQUIRED = {DRACO, "KHR_mesh_quantization", "KHR_texture_transform", "EXT_texture_webp", "KHR_texture_basisu"}
-"""Extensions that may be required: they are read, or change nothing about the shape."""
+READ = {DRACO, "KHR_mesh_quantization"}
+"""Extensions about the shape that are read. Others about it are refused where they are required; those about materials,
+pictures, lights and animations change nothing."""
 
 Z_UP = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
 """glTF's y up to z up."""
@@ -112,9 +113,10 @@ class _Reader:
         self.pictures: dict[int, Any] = {}
 
     def read(self) -> Raw:
-        for extension in sorted(set(self.tree.get("extensionsRequired", ())) - KNOWN_REQUIRED):
-            remedy = "Export it again without this extension."
-            raise unsupported(self.path.name, f"It cannot be read without the extension {extension[:80]}.", remedy)
+        for extension in sorted(set(self.tree.get("extensionsRequired", ())) - READ):
+            if any(word in extension.lower() for word in ("mesh", "gaussian", "voxel", "primitive", "compression")):
+                remedy = "Export it again without this extension."
+                raise unsupported(self.path.name, f"It cannot be read without the extension {extension[:80]}.", remedy)
         surface, loose = _Pieces(), _Pieces()
         for mesh, matrix in self._instances():
             for primitive in self.tree["meshes"][mesh]["primitives"]:

@@ -87,8 +87,8 @@ def read_header(stream: IO[bytes]) -> Header:
                 elements[-1].properties.append(Property(name, _type(item_type), _type(count_type)))
             case ["property", item_type, name] if elements:
                 elements[-1].properties.append(Property(name, _type(item_type)))
-            case []:
-                pass
+            case [word, *_] if not elements and word not in ("element", "property", "format"):
+                pass  # some programs write free text without calling it a comment
             case _:
                 raise Damaged(f"Its header has a line that makes no sense: {' '.join(words)[:80]}")
     raise Damaged("Its header does not end.")
@@ -141,6 +141,8 @@ def _without_lists(line: bytes, element: Element) -> bytes:
     words, kept, at = line.split(), [], 0
     for p in element.properties:
         if p.count_type:
+            if at == len(words):
+                break  # declared, and left out of every row: what stands before it is there
             count = int(words[at])
             if count < 0:
                 raise Damaged("A list declares a negative number of entries.")

@@ -201,6 +201,27 @@ def test_ply_camera_of_pcl_is_the_viewpoint_unless_nobody_set_it(tmp_path: Path,
     assert (viewpoint is None) == (not any(place)) and (viewpoint is None or np.array_equal(viewpoint, place))
 
 
+def test_ply_with_free_text_that_is_called_nothing_and_lists_that_are_not_there(tmp_path: Path) -> None:
+    rows = "".join(f"{x} {y} {z}\n" for x, y, z in CLOUD)
+    head = f"Created by Blender3D 247 - www.blender.org\nelement vertex 200\n{FLOATS}"
+    (tmp_path / "a.ply").write_bytes(ply(head, rows.encode(), "ascii"))
+    assert np.allclose(load(tmp_path / "a.ply").points, CLOUD, atol=1e-5)
+    head = f"element vertex 200\n{FLOATS}property list uchar uint vertex_indices\n"
+    (tmp_path / "a.ply").write_bytes(ply(head, rows.encode(), "ascii"))
+    assert np.allclose(load(tmp_path / "a.ply").points, CLOUD, atol=1e-5)
+    for wrong in ("property float\n", "element vertex\n", "property quaternion q\n", "prpperty float q\n"):
+        (tmp_path / "a.ply").write_bytes(ply(f"element vertex 200\n{FLOATS}{wrong}", rows.encode(), "ascii"))
+        with pytest.raises(InputError):
+            load(tmp_path / "a.ply")
+
+
+def test_gltf_extensions_that_are_not_about_the_shape_may_be_required(tmp_path: Path) -> None:
+    def change(tree: dict[str, Any], primitive: dict[str, Any]) -> None:
+        tree["extensionsRequired"] = ["KHR_technique_webgl"]
+
+    assert np.allclose(load(gltf(tmp_path, change)).points, POINTS, atol=1e-6)
+
+
 def test_an_organised_ply_with_empty_pixels(tmp_path: Path) -> None:
     points = np.full((400, 3), np.nan, "<f4")
     points[::2] = CLOUD
