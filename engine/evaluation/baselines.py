@@ -15,7 +15,9 @@ from ..folders import user_cache_folder
 from ..geometry.clouds import FloatArray, PointCloud
 from ..geometry.meshes import Mesh
 from ..geometry.sampling import estimate_normals, sample_surface
-from ..training.library import OTHER, Library, canonicalise
+from ..training.categories import OTHER
+from ..training.library import Library
+from ..training.shapes import canonicalise
 from .protocol import digest
 
 log = logging.getLogger(__name__)

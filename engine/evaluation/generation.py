@@ -38,8 +38,10 @@ from ..geometry.sampling import sample_surface
 from ..priors.file import Prior
 from ..surfaces.cleanup import clean_mesh
 from ..surfaces.of import of
-from ..training.library import OTHER, Library, canonicalise
+from ..training.categories import OTHER
+from ..training.library import Library
 from ..training.scans import true_surface
+from ..training.shapes import canonicalise
 from .pictures import COMPLETED, Picture, camera_for, contact_sheet, draw_cloud, draw_mesh, save_picture
 
 log = logging.getLogger(__name__)

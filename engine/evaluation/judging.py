@@ -20,8 +20,9 @@ from ..geometry.meshes import Mesh
 from ..geometry.metrics import evaluate_cloud_pair, iou
 from ..geometry.sampling import sample_surface
 from ..geometry.signed_distance import SignedDistance, winding_number
-from ..training.library import Library, canonicalise
+from ..training.library import Library
 from ..training.scans import true_surface
+from ..training.shapes import canonicalise
 from .baselines import Retrieval, poisson
 from .pictures import CLAY, COMPLETED, Picture, camera_for, draw_cloud, draw_mesh, save_picture
 from .protocol import INVENTED, VERSION, Answer, Item, Protocol, digest, is_solid, partial_scan

@@ -19,8 +19,10 @@ from ..geometry.meshes import Mesh
 from ..geometry.sampling import sample_surface
 from ..geometry.signed_distance import SignedDistance, winding_number
 from ..geometry.transforms import Similarity, yaw_rotation
-from ..training.library import OTHER, Library, canonicalise
+from ..training.categories import OTHER
+from ..training.library import Library
 from ..training.scans import random_viewpoint, scan, true_surface
+from ..training.shapes import canonicalise
 
 
 @dataclass

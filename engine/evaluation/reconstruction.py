@@ -37,8 +37,9 @@ from ..geometry.meshes import Mesh, surface_area
 from ..geometry.metrics import normal_consistency
 from ..geometry.sampling import estimate_normals, sample_surface
 from ..geometry.signed_distance import SignedDistance, sphere_directions
-from ..training.library import Library, canonicalise
+from ..training.library import Library
 from ..training.scans import scan
+from ..training.shapes import canonicalise
 from .pictures import CLAY, COMPLETED, Picture, camera_for, contact_sheet, draw_cloud, draw_mesh, save_picture
 from .protocol import is_solid
 from .solids import SOLIDS, solid

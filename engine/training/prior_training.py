@@ -34,9 +34,10 @@ from ..priors.file import Prior, load_prior, save_prior
 from ..priors.latent import LatentModel
 from ..surfaces.of import of
 from .batches import FULL, make_batch, make_example
+from .categories import BESIDE, OTHER
 from .curves import last_validation, plot_curves
 from .latent import VARIANTS, encode_shapes, fit_latent, held_out_likelihood
-from .library import BESIDE, OTHER, Library, load_library
+from .library import Library, load_library
 from .pose import train_pose
 from .run import Run, diverged, join_processes, run_exists, wait_for_all
 from .settings import PRESETS, TrainingSettings
@@ -405,7 +406,7 @@ def learn_latent(
 def fingerprint(library: Library) -> str:
     """Names the supervision of a library: another one for other shapes, another order or files changed since."""
     digest = hashlib.sha256("\n".join(shape.key for shape in library.shapes).encode())
-    for path in sorted({place.path for place in library._places}):
+    for path in sorted({place.path for place in library.places}):
         state = path.stat()
         digest.update(f"{path.name} {state.st_size} {state.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:12]

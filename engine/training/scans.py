@@ -18,7 +18,7 @@ from ..geometry.clouds import FloatArray, PointCloud
 from ..geometry.meshes import Mesh
 from ..geometry.rays import RayCaster
 from ..geometry.signed_distance import SignedDistance
-from .library import canonicalise
+from .shapes import canonicalise
 
 PROBE = 0.003
 """How far beside the surface its two sides are asked whether they can be seen from outside, in canonical units."""

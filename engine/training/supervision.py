@@ -26,7 +26,8 @@ from ..extras import require_training
 from ..frames import BOUND
 from ..geometry.meshes import Mesh
 from ..geometry.signed_distance import SignedDistance
-from .library import Library, canonicalise, load_library
+from .library import Library, load_library
+from .shapes import canonicalise
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from ...geometry.files import read_shape
 from ...geometry.meshes import Mesh
-from ...training.library import Library, canonicalise
+from ...training.library import Library
+from ...training.shapes import canonicalise
 from ..pictures import CLAY, COMPLETED, Picture, camera_for, contact_sheet, draw_mesh
 from . import COLUMNS
 

@@ -24,8 +24,9 @@ from ...geometry.meshes import Mesh
 from ...jobs.base import JobArrays, JobCallbacks, JobResult, Preview, Progress
 from ...priors.exchange import check_name
 from ...priors.registry import SUFFIX, list_priors, read_card, sha256, user_folder
-from ...training.library import SCENE, Shape, load_library, split_by_hash, write_library
+from ...training.library import load_library, write_library
 from ...training.prior_training import parse_overrides, train_prior
+from ...training.shapes import SCENE, Shape, split_by_hash
 from ...training.train import TrainingProgress
 from .request import TrainRequest
 

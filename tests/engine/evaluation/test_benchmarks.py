@@ -15,7 +15,8 @@ import torch
 from engine.fields.families.deepsdf import DeepSDF
 from engine.geometry.meshes import Mesh
 from engine.priors.file import save_prior
-from engine.training.library import Shape, write_library
+from engine.training.library import write_library
+from engine.training.shapes import Shape
 
 pytest.importorskip("warp")
 pytest.importorskip("matplotlib")

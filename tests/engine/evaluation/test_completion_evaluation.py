@@ -16,7 +16,8 @@ from engine.evaluation.protocol import Answer, Protocol, is_solid, partial_scan
 from engine.geometry.clouds import PointCloud
 from engine.geometry.meshes import Mesh
 from engine.geometry.signed_distance import SignedDistance
-from engine.training.library import Library, Shape, canonicalise, load_library, write_library
+from engine.training.library import Library, load_library, write_library
+from engine.training.shapes import Shape, canonicalise
 
 pytest.importorskip("warp")
 pytest.importorskip("igl")

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from engine.surface_fit.sdf import sdf
 from torch import nn
 from torch.nn import functional as F
 
 from engine.fields.implicit import NETWORKS, Mlp, Siren, divergence, gradient
+from engine.surface_fit.methods.sdf import sdf
 from engine.surface_fit.recipe import Source
 from engine.surface_fit.training import train
 

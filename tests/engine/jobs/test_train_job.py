@@ -174,7 +174,8 @@ def test_a_collections_name_becomes_a_class(text: str, expected: str) -> None:
 
 
 def test_a_class_that_priors_leave_out_is_learnt_from_a_scene(primitives: dict[str, Mesh]) -> None:
-    from engine.training.library import OTHER, Shape
+    from engine.training.categories import OTHER
+    from engine.training.shapes import Shape
 
     assert Shape("sweethome3d", "mug_cup_glass", "plate").category == OTHER
     assert Shape("scene", "mug_cup_glass", "plate").category == "mug_cup_glass"

@@ -17,7 +17,8 @@ import pytest
 from engine.errors import EngineError, InputError
 from engine.geometry.meshes import Mesh
 from engine.geometry.signed_distance import SignedDistance
-from engine.training.library import Shape, load_library
+from engine.training.library import load_library
+from engine.training.shapes import Shape
 
 pytest.importorskip("warp")
 pytest.importorskip("fast_simplification")

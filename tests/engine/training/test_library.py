@@ -10,15 +10,10 @@ import pytest
 
 from engine.errors import InputError
 from engine.geometry.meshes import Mesh
-from engine.training.library import (
-    Shape,
-    canonicalise,
-    category_of,
-    find_twins,
-    load_library,
-    split_by_hash,
-    write_library,
-)
+from engine.training.categories import category_of
+from engine.training.library import load_library, write_library
+from engine.training.shapes import Shape, canonicalise, split_by_hash
+from engine.training.twins import find_twins
 
 CUBE = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], np.float32)
 CUBE_FACES = np.array(

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.training.library import BESIDE, Library, Shape, category_of
+from engine.training.categories import BESIDE, category_of
+from engine.training.library import Library
 from engine.training.prior_training import BESIDE_SHARE, REAL_SHARE, select
+from engine.training.shapes import Shape
 
 
 def library(*groups: tuple[str, str, int, int]) -> Library:
