@@ -18,6 +18,10 @@ _PAIRS = 8_000_000
 """Distances between points that are held in memory at once."""
 
 
+FAR = 0.1
+"""As far, canonical units, as signed distances are learnt."""
+
+
 @dataclass
 class Implicit:
     """The zero set of a field, negative inside.
@@ -40,7 +44,7 @@ class Implicit:
 
     def off(self, points: Tensor) -> Tensor:
         """points: (B, P, 3) -> (B, P) distances from the surface, no gradients kept: to first order where the field is
-        no distance (|f| / |grad f|, Taubin 1991)."""
+        no distance (|f| / |grad f|, Taubin 1991), and FAR at most: where it is flat nothing can be told."""
         if self.metric:
             with torch.no_grad():
                 return self.values(points).abs()
@@ -48,7 +52,7 @@ class Implicit:
             x = points.detach().requires_grad_(True)
             value = self.query(self.features.detach(), x)
             (slope,) = torch.autograd.grad(value.sum(), x)
-        away: Tensor = value.detach().abs() / slope.norm(dim=-1).clamp(min=1e-6)
+        away: Tensor = (value.detach().abs() / slope.norm(dim=-1).clamp(min=1e-6)).clamp(max=FAR)
         return away
 
     def at(self, k: int) -> Implicit:
