@@ -279,8 +279,10 @@ def stands(
     return np.asarray(guess.upright.cpu().double().numpy().reshape(len(directions), sides).mean(1))
 
 
-def rotation_search(prior: Prior, cloud: PointCloud, ups: int = 4) -> list[PoseEstimate]:
+def rotation_search(prior: Prior, cloud: PointCloud, ups: int = 4, camera: bool = False) -> list[PoseEstimate]:
     """Ways a cloud may lie whose up axis is z as a rule but need not be, the likeliest first.
+
+    camera: z is only up in the image of the camera at the cloud's viewpoint, which looked level or down.
 
     `yaw_search` where the network sees it stand upright; else also about those `up_directions` that it likes best. What
     has an axis of revolution that is not upright lies: its axis is up, one way or the other.
@@ -293,10 +295,16 @@ def rotation_search(prior: Prior, cloud: PointCloud, ups: int = 4) -> list[PoseE
     else:
         z = np.array([0.0, 0.0, 1.0])
         given = stands(prior, cloud, [z])
-        if given[0] > SURELY_UP:
+        if given[0] > SURELY_UP and not camera:
             return yaw_search(prior, cloud)
         directions = [z, *up_directions(cloud.points)]
-        belief = np.concatenate([given + UP_BONUS, stands(prior, cloud, directions[1:])])
+        belief = np.concatenate([given + UP_BONUS * (not camera), stands(prior, cloud, directions[1:])])
+    if camera:
+        assert cloud.viewpoint is not None
+        towards = cloud.viewpoint.astype(np.float64) - np.median(cloud.points, axis=0)
+        towards /= np.linalg.norm(towards)
+        seen = [k for k, up in enumerate(directions) if up[2] > -0.17 and up @ towards > -0.05]
+        directions, belief = [directions[k] for k in seen], belief[seen]
     share = belief - belief.max() - np.log(np.exp(belief - belief.max()).sum())
     found = []
     for k in np.argsort(-belief)[:ups]:
@@ -338,18 +346,20 @@ def _evident_front(prior: Prior, cloud: PointCloud, agreement: float) -> PoseEst
 
 
 def find_pose(
-    prior: Prior, cloud: PointCloud, mode: Literal["scale", "yaw", "similarity"], doubt_front: bool = False
+    prior: Prior, cloud: PointCloud, mode: Literal["scale", "yaw", "similarity", "camera"], doubt_front: bool = False
 ) -> PoseEstimate:
     """Where the whole of a cloud with z up (as a rule) lies: its scale and place, in 'yaw' also its turn about z, in
-    'similarity' its whole rotation.
+    'similarity' its whole rotation; in 'camera' likewise, but z is only what is up in the viewpoint's image.
 
     doubt_front: in 'scale', turn it about z where the evidence clearly says that it does not face -y.
     """
     if prior.pose is None:
         # A prior without a pose network: the part's own box is all there is to go by, and the report says so.
         return PoseEstimate(observed_frame(cloud.points).inverse(), {}, "bounding box")
+    if mode == "yaw":
+        return _chosen(cloud, yaw_search(prior, cloud))[0]
     if mode != "scale":
-        return _chosen(cloud, yaw_search(prior, cloud) if mode == "yaw" else rotation_search(prior, cloud))[0]
+        return _chosen(cloud, rotation_search(prior, cloud, camera=mode == "camera"))[0]
     pose = network_pose(prior, cloud)
     centred = centred_by_symmetry(cloud, pose.to_scene, turn=doubt_front)
     if doubt_front and centred.by != "axis":  # what has an axis has no front

@@ -13,7 +13,7 @@ from ..fields.base import Clouds
 from ..frames import BOUND, axis_name, up_rotation
 from ..geometry.clouds import PointCloud
 from ..geometry.support import Support
-from ..geometry.transforms import Similarity, moved_cloud
+from ..geometry.transforms import Float64Array, Similarity, moved_cloud
 from ..priors.file import Prior
 from .alignment import PoseEstimate, find_pose, network_pose, to_up
 from .upright import doubt_up
@@ -27,16 +27,22 @@ def align(
     front_evident: bool = False,
     pose: Similarity | None = None,
     support: Support | None = None,
+    image_up: Float64Array | None = None,
 ) -> PoseEstimate:
     """Canonical -> the cloud's frame, and how it was found.
 
     how, up, front_evident: as in CompleteRequest; the last speaks of what is up as well.  pose: where it is known;
     nothing is found then.  support: what it stands on, where that was seen: tilted, it says what is up, and the front
+    is found.  image_up: (3,) in a camera's own frame, of which `up` says nothing: without a support the whole rotation
     is found.
     """
     if pose is not None:
         seen = moved_cloud(cloud, pose.inverse())
         return PoseEstimate(pose, network_pose(prior, seen).classes if prior.pose is not None else {}, "caller")
+    if how != "none" and support is None and image_up is not None:
+        held = Similarity(rotation=to_up(image_up))
+        found = find_pose(prior, moved_cloud(cloud, held), "camera")
+        return replace(found, to_scene=held.inverse().after(found.to_scene))
     tilted = support is not None and not support.level
     upright = Similarity(rotation=to_up(support.normal) if support and tilted else up_rotation(up))
     standing = moved_cloud(cloud, upright)

@@ -28,8 +28,10 @@ Array = NDArray[np.float64]
 
 LEVEL = 6.0
 """Degrees within which a plane is level: the up axis stays as given."""
-SAMPLE, TRIPLES, CANDIDATES = 2000, 500, 16
-"""Points that planes are searched in; triples of each of the three kinds; planes looked at closely."""
+SAMPLE, TRIPLES, CORNER_TRIPLES = 2000, 500, 2500
+"""Points that planes are searched in; triples of any points and of near ones; triples of the hull's corners."""
+ONE_SIDED, TWO_SIDED = 24, 8
+"""So many planes with hardly anything behind them, and with much, are looked at closely."""
 SECTORS = 12
 LINK, FOOT = 0.08, 0.06
 """Parts of one thing: their footprints are nearer than the first; a support reaches beyond the footprint by more than
@@ -42,7 +44,8 @@ class Support:
 
     tilt: degrees between normal and the given up axis.  on, beyond, beside: of the points (N,), those that lie on it,
     on its other side, and those of other things that stand on it.  frame: 'sensor' where the points are in their
-    sensor's own frame, so that the up axis said nothing, else 'given'.
+    sensor's own frame, so that the up axis said nothing, else 'given'.  around: how many of `on` lie beyond the
+    object's footprint.
     """
 
     normal: Array
@@ -52,6 +55,7 @@ class Support:
     beyond: Mask
     beside: Mask
     frame: Literal["given", "sensor"]
+    around: int = 0
 
     @property
     def kept(self) -> Mask:
@@ -85,13 +89,15 @@ def find_support(
     *,
     viewpoint: NDArray[np.floating] | None = None,  # type: ignore[type-arg]
     origin: NDArray[np.floating] | None = None,  # type: ignore[type-arg]
+    image_up: Array | Literal["look"] | None = "look",
     noise: float = 0.0,
 ) -> Support | None:
     """The plane that the object of a cloud (N, 3) stands on, or None where nothing of the kind was seen.
 
     up: (3,) unit vector.  viewpoint: (3,) where the sensor stood, or None.  origin: (3,) of the frame that the points
-    were given in, where a sensor's own frame has its sensor; None = tilted supports are not looked for.  noise:
-    standard deviation of the points, in their unit. A level plane goes before a tilted one.
+    were given in, where a sensor's own frame has its sensor; None = tilted supports are not looked for.
+    image_up: what `camera_up` says of them, where it is known already.  noise: standard deviation of the points, in
+    their unit. A level plane goes before a tilted one.
     """
     count = len(points)
     if count < 50:
@@ -111,26 +117,38 @@ def find_support(
     at = np.asarray(origin, np.float64)
     # A room behind a table says nothing of how thick the table is.
     extent = min(extent, 4 * float(np.median(np.linalg.norm(x - np.median(x, axis=0), axis=1))))
-    told = sensor is not None and float(np.linalg.norm(sensor - at)) < 1e-3 * extent
-    if told or (sensor is None and seen_from(x, at)):
-        scene.image_up = _image_up(x, at)
+    scene.image_up = camera_up(points, at, viewpoint) if isinstance(image_up, str) else image_up
     if scene.image_up is not None:
         scene.sensor = at
     # A clean floor; in a camera's frame also cloth, and what is left of a table in a frame cut to the object.
     for thick in (0.006, 0.015) if scene.in_sensor_frame else (0.006,):
         scene.thick = max(thick * extent, 3.0 * noise)
         supports = [_judged(scene, normal, offset) for normal, offset in _candidates(scene)]
-        found = max((s for s in supports if s is not None), key=lambda s: int(s.on.sum()), default=None)
+        found = max((s for s in supports if s is not None), key=lambda s: s.around, default=None)
         if found is not None:
             return found
     return None
 
 
-def _image_up(points: Array, eye: Array) -> Array | None:
-    """(3,) which way is up in the image of a cloud (N, 3) in the frame of the camera at `eye` (3,) that saw it, by
-    either custom: z forward and y down, or z backward and y up. None where it looked along another axis."""
-    forward = np.median(points, axis=0) - eye
-    if abs(forward[2]) < 0.5 * np.linalg.norm(forward):
+def camera_up(
+    points: FloatArray,
+    origin: NDArray[np.floating],  # type: ignore[type-arg]
+    viewpoint: NDArray[np.floating] | None = None,  # type: ignore[type-arg]
+) -> Array | None:
+    """(3,) which way is up in the image, where a cloud (N, 3) is in the frame of the camera that saw it; None where it
+    is not. origin: (3,) of its frame.  viewpoint: where the sensor stood: at the origin, the frame is told.
+
+    By either custom: z forward and y down, or z backward and y up. A sensor that looks along another axis says nothing.
+    """
+    x, eye = np.asarray(points, np.float64), np.asarray(origin, np.float64)
+    if len(x) < 50:
+        return None
+    forward = np.median(x, axis=0) - eye
+    away = float(np.linalg.norm(forward))
+    if abs(forward[2]) < 0.5 * away:
+        return None
+    told = viewpoint is not None and float(np.linalg.norm(viewpoint - eye)) < 1e-3 * away
+    if not told and (viewpoint is not None or not seen_from(x, eye)):
         return None
     return np.array([0.0, -np.sign(forward[2]), 0.0])
 
@@ -139,7 +157,7 @@ def seen_from(points: Array, eye: Array) -> bool:
     """Whether a cloud (N, 3) may be one image of a sensor at `eye` (3,): it lies in front of it, neither about it nor
     far away for its size, and hardly a point lies behind others, by a depth buffer as fine as the points are
     spaced: 2 per cent, and of few points what lies along the outlines."""
-    some = points[:: max(1, len(points) // 20_000)]
+    some = points[:: max(1, len(points) // 10_000)]
     rays = some - eye
     depth = np.linalg.norm(rays, axis=1)
     middle = np.median(rays, axis=0)
@@ -206,7 +224,8 @@ def _candidates(scene: _Scene) -> list[tuple[Array, float]]:
         corners = x[ConvexHull(x).vertices]
     except (QhullError, ValueError):
         return []
-    triples.append(corners[rng.integers(len(corners), size=(TRIPLES, 3))])
+    few = CORNER_TRIPLES if scene.in_sensor_frame else TRIPLES  # elsewhere no scraps are enough
+    triples.append(corners[rng.integers(len(corners), size=(few, 3))])
     a, b, c = np.concatenate(triples).transpose(1, 0, 2)
     normals = np.cross(b - a, c - a)
     length = np.linalg.norm(normals, axis=1)
@@ -224,11 +243,12 @@ def _candidates(scene: _Scene) -> list[tuple[Array, float]]:
     good = (above > 0.05) & (peak > 0.002)
     found: list[tuple[Array, float]] = []
     # Beyond a table's edge a sensor sees the floor, so planes with much behind them have a share of their own.
-    for group in (good & (below < 0.02), good & (below >= 0.02) & scene.in_sensor_frame):
+    one, two = good & (below < 0.02), good & (below >= 0.02) & scene.in_sensor_frame
+    for group, most in ((one, ONE_SIDED), (two, TWO_SIDED)):
         ranked = [k for k in np.argsort(-peak, kind="stable") if group[k]]
         taken: list[int] = []
         for k in ranked:
-            if len(taken) == CANDIDATES // 2:
+            if len(taken) == most:
                 break
             alike = [j for j in taken if normals[j] @ normals[k] > 0.998]
             if all(abs(offsets[j] - offsets[k]) > 2 * scene.thick for j in alike):
@@ -327,16 +347,17 @@ def _judged(scene: _Scene, normal: Array, offset: float) -> Support | None:
         under &= (height > -10 * thick) | (patch.part_of(plan) > 0)
     if under.sum() > 0.02 * count:
         return None
-    body = above & own
+    body, around = above & own, 0
     if level:
         clear = _reaches(plan, height, on, body)
     else:
         sectors = _sectors_wanted(scene, normal, offset, tilt)
-        clear = 0 < sectors <= _sectors_seen(scene, plan, height, on, body, footprint, main)
+        seen, around = _sectors_seen(scene, plan, height, on, body, footprint, main) if sectors else (0, 0)
+        clear = 0 < sectors <= seen
     if not clear:
         return None
     frame: Literal["given", "sensor"] = "sensor" if scene.in_sensor_frame else "given"
-    return Support(normal, offset, tilt, on, beyond, (height >= thick) & ~own, frame)
+    return Support(normal, offset, tilt, on, beyond, (height >= thick) & ~own, frame, around)
 
 
 def _reaches(plan: Array, height: Array, on: Mask, body: Mask) -> bool:
@@ -365,15 +386,15 @@ def _sectors_wanted(scene: _Scene, normal: Array, offset: float, tilt: float) ->
 
 def _sectors_seen(
     scene: _Scene, plan: Array, height: Array, on: Mask, body: Mask, footprint: _Footprint, main: int
-) -> int:
-    """On how many of the SECTORS round the footprint of what a plane bears it is seen beyond that; 0 where it ends too
-    near: far out is asked of a plane that contradicts a given up axis."""
+) -> tuple[int, int]:
+    """On how many of the SECTORS round the footprint of what a plane bears it is seen beyond that, and by how many
+    points; 0 where it ends too near: far out is asked of a plane that contradicts a given up axis."""
     inner = np.percentile(plan[body], [1.0, 99.0], axis=0)
     size = max(float(np.ptp(inner, axis=0).max()), float(np.percentile(height[body], 99.0)))
     free = plan[on & ~footprint.within(plan, main, FOOT * size)] - inner.mean(0)
     length = float(np.linalg.norm(np.ptp(np.percentile(plan[on], [1, 99], axis=0), axis=0)))
     share, far = (0.003, 0.75) if scene.in_sensor_frame else (0.05, 1.8)
     if len(free) < max(10, share * on.sum()) or length < far * size:
-        return 0
+        return 0, 0
     sector = np.floor((np.arctan2(free[:, 1], free[:, 0]) / (2 * np.pi) + 0.5) * SECTORS).astype(np.int64) % SECTORS
-    return int((np.bincount(sector, minlength=SECTORS) >= max(3, 0.02 * len(free))).sum())
+    return int((np.bincount(sector, minlength=SECTORS) >= max(3, 0.02 * len(free))).sum()), len(free)

@@ -91,7 +91,9 @@ def place(prior: Prior, scan: Scan, to_input: Similarity, request: CompleteReque
     elif request.align == "none":
         # The frame itself is the statement, so the centring has to be taken back.
         cloud, to_input = moved_cloud(cloud, to_input), Similarity()
-    pose = align(prior, cloud, request.align, request.up, request.front == "evident", given, scan.support)
+    pose = align(
+        prior, cloud, request.align, request.up, request.front == "evident", given, scan.support, scan.image_up
+    )
     canonical = moved_cloud(cloud, pose.to_scene.inverse())
     check_inside(canonical)
     if canonical.viewpoint is None and canonical.normals is not None:

@@ -15,7 +15,7 @@ from ...geometry.cleaning import doubtful_normals, orientation_agreement, stray_
 from ...geometry.clouds import PointCloud
 from ...geometry.meshes import Mesh
 from ...geometry.sampling import estimate_normals, remove_duplicates, sample_surface, subsample
-from ...geometry.support import Support, find_support
+from ...geometry.support import Support, camera_up, find_support
 from ..base import JobArrays
 from .request import CompleteRequest
 
@@ -29,12 +29,14 @@ RAW_POINTS = 200_000
 @dataclass
 class Scan:
     """The input as the engine uses it. cloud: z up or not, as given.  noise: standard deviation of its points.  about:
-    what was left out and estimated, for the report.  support: what the object stands on, where that was seen."""
+    what was left out and estimated, for the report.  support: what the object stands on, where that was seen.
+    image_up: (3,) up in the image where the cloud is in its camera's frame, so that the up axis says nothing."""
 
     cloud: PointCloud
     noise: float
     about: dict[str, Any]
     support: Support | None = None
+    image_up: Vector | None = None
 
 
 def scan_of(
@@ -61,10 +63,17 @@ def scan_of(
         about["duplicates"] = before - len(cloud.points)
         cloud = _only(cloud, ~stray_points(cloud.points))
         about["strays"] = before - about["duplicates"] - len(cloud.points)
+    image_up = camera_up(cloud.points, origin, viewpoint) if _free(request) else None
     support = None
     if request.ground == "auto":
-        cloud, support = _stood(cloud, request, origin, about, not (arrays.faces is not None and len(arrays.faces)))
-        viewpoint = cloud.viewpoint
+        strays = not (arrays.faces is not None and len(arrays.faces))
+        cloud, support = _stood(cloud, request, origin, image_up, about, strays)
+    if support is not None and support.level:
+        image_up = None
+    if image_up is not None and viewpoint is None:
+        viewpoint, about["viewpoint"] = origin.astype(np.float32), True
+        cloud = PointCloud(cloud.points, cloud.normals, viewpoint)
+    about["frame"] = "given" if image_up is None else "its camera's"
     cloud = subsample(cloud, WORKING_POINTS, rng)
     if len(cloud.points) < 10:
         raise InputError(
@@ -93,7 +102,7 @@ def scan_of(
     elif normals_ is not None and orientation_agreement(cloud.points, normals_) < 0.9:
         normals_ = None
         about["normals"] = "without a consistent side, not used"
-    return Scan(PointCloud(cloud.points, normals_, viewpoint), noise, about, support)
+    return Scan(PointCloud(cloud.points, normals_, viewpoint), noise, about, support, image_up)
 
 
 def few(cloud: PointCloud, rng: np.random.Generator) -> PointCloud:
@@ -108,21 +117,25 @@ def _only(cloud: PointCloud, which: NDArray[Any]) -> PointCloud:
     return PointCloud(cloud.points[which], None if cloud.normals is None else cloud.normals[which], cloud.viewpoint)
 
 
+def _free(request: CompleteRequest) -> bool:
+    """Whether the frame may be doubted; else it is a statement."""
+    return request.align != "none" and request.pose is None
+
+
 def _stood(
-    cloud: PointCloud, request: CompleteRequest, origin: Vector, about: dict[str, Any], strays: bool
+    cloud: PointCloud, request: CompleteRequest, origin: Vector, image_up: Vector | None, about: dict[str, Any],
+    strays: bool,
 ) -> tuple[PointCloud, Support | None]:
     """The cloud without what the object stands on and what lies beyond and beside, and that support."""
     up = up_rotation(request.up)[2]
-    free = request.align != "none" and request.pose is None  # else the frame is a statement, and not doubted
-    support = find_support(cloud.points, up, viewpoint=cloud.viewpoint, origin=origin if free else None)
+    support = find_support(
+        cloud.points, up, viewpoint=cloud.viewpoint, origin=origin if _free(request) else None, image_up=image_up
+    )
     if support is None:
         return cloud, None
     kept = _only(cloud, support.kept)
     if strays:  # what is left of the floor's noise lies about in crumbs
         kept = _only(kept, ~stray_points(kept.points))
-    if support.frame == "sensor" and kept.viewpoint is None:
-        kept = PointCloud(kept.points, kept.normals, origin.astype(np.float32))
-        about["viewpoint"] = True
     what = "a level floor"
     if not support.level:
         what = f"support plane found, tilted by {support.tilt:.0f} degrees from the up axis: taken as the floor"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -57,3 +58,18 @@ def test_a_y_up_chair_is_stood_up_where_the_frame_may_be_doubted_and_named_where
         assert axis_name(pose.to_scene.rotation[:, 2]) == up
     told = CompleteRequest(up="+y", device="cpu")
     assert align(prior, scan_of(arrays, told, rng).cloud, up="+y").up_doubt is None
+
+
+def test_in_its_cameras_frame_with_no_table_in_sight_a_chair_stands_all_the_same() -> None:
+    cloud = read_shape(EXAMPLES / "chair_scan.ply")
+    assert isinstance(cloud, PointCloud)
+    eye = np.array(json.loads((EXAMPLES / "chair_scan.json").read_text())["viewpoint"])
+    forward = cloud.points.mean(0) - eye
+    forward /= np.linalg.norm(forward)
+    right = np.cross(forward, [0, 0, 1.0]) / np.linalg.norm(np.cross(forward, [0, 0, 1.0]))
+    camera = np.stack([right, np.cross(forward, right), forward])  # x right, y down, z forward
+    arrays = JobArrays(((cloud.points - eye) @ camera.T).astype(np.float32))
+    scan = scan_of(arrays, CompleteRequest(device="cpu"), np.random.default_rng(0))
+    assert scan.image_up is not None and scan.about["viewpoint"] is True
+    pose = align(load_prior("household"), scan.cloud, support=scan.support, image_up=scan.image_up)
+    assert pose.to_scene.rotation[:, 2] @ camera[:, 2] > np.cos(np.deg2rad(10))
