@@ -38,7 +38,7 @@ class Shape:
 
     @property
     def category(self) -> str:
-        """The class a prior learns, from `CATEGORY_TABLE`. What that leaves out is as good as any other class in a
+        """The class a prior learns, from `category_of`. What that leaves out is as good as any other class in a
         library of one's own."""
         found = category_of(self.class_name, self.name)
         return self.class_name if found == OTHER and self.source == SCENE else found
