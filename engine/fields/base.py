@@ -13,15 +13,15 @@ docs/design.md, "A family", tells how one is added.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from .arguments import arguments_of
 from .shapes import Implicit, Shape
 
 # --- what was observed ------------------------------------------------------------------------------------------------
@@ -312,64 +312,6 @@ def require(family: Family, ability: Ability, prior: str) -> None:
         code, what, why, remedy = _REFUSALS[ability]
         names = {"prior": prior, "family": family.name}
         raise InputError(code, what.format(**names), why.format(**names), remedy)
-
-
-# --- arguments --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Range:
-    """What a number among a family's arguments may be: Annotated[int, Range(1, 64)]. step: its multiples only."""
-
-    least: float
-    most: float
-    step: int = 1
-
-
-@dataclass(frozen=True)
-class Argument:
-    """kind: int, float, bool or str.  range: of numbers.  choices: of texts."""
-
-    kind: type
-    default: Any
-    range: Range | None = None
-    choices: tuple[str, ...] = ()
-
-    def fault(self, value: Any) -> str | None:
-        """Why the value cannot be taken; None where it can."""
-        if self.kind is float:
-            good = isinstance(value, int | float) and not isinstance(value, bool)
-        else:
-            good = type(value) is self.kind
-        if not good:
-            return f"{value!r} is not of the kind {self.kind.__name__}"
-        if self.choices and value not in self.choices:
-            return f"{value!r} is none of {', '.join(self.choices)}"
-        if self.range is not None and not self.range.least <= value <= self.range.most:
-            return f"{value} is not within {self.range.least:g} to {self.range.most:g}"
-        if self.range is not None and self.kind is int and value % self.range.step:
-            return f"{value} is not a multiple of {self.range.step}"
-        return None
-
-
-def arguments_of(family: type[Family]) -> dict[str, Argument]:
-    """The arguments of a family's __init__ by name, from its annotations. TypeError for one that has no range: a card
-    of a stranger could ask for any amount of memory."""
-    hints = get_type_hints(family.__init__, include_extras=True)
-    found: dict[str, Argument] = {}
-    for name, parameter in list(inspect.signature(family.__init__).parameters.items())[1:]:
-        hint, extent = hints[name], None
-        if get_origin(hint) is Annotated:
-            hint, *extras = get_args(hint)
-            extent = next((extra for extra in extras if isinstance(extra, Range)), None)
-        choices = get_args(hint) if get_origin(hint) is Literal else ()
-        kind = str if choices else hint
-        if kind not in (int, float, bool, str) or (kind in (int, float) and extent is None) or (
-            kind is str and not choices
-        ):
-            raise TypeError(f"The argument {name} of the family {family.name} has no range")
-        found[name] = Argument(kind, parameter.default, extent, choices)
-    return found
 
 
 def create(family: type[Family], arguments: Mapping[str, Any] | None = None) -> Family:

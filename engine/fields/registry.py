@@ -11,7 +11,8 @@ from typing import TypeVar
 
 from .. import plugins
 from ..errors import InputError
-from .base import Family, arguments_of
+from .arguments import arguments_of
+from .base import Family
 
 F = TypeVar("F", bound=Family)
 

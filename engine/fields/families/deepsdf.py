@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 from .. import losses
-from ..base import Clouds, Evidence, Examples, Family, Objective, Posterior, Range, Schedule, Weights
+from ..arguments import Range
+from ..base import Clouds, Evidence, Examples, Family, Objective, Posterior, Schedule, Weights
 from ..objectives import CLAMP, gradient_loss
 from ..registry import register
 from ..shapes import Implicit

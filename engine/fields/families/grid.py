@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import fused, losses
+from ..arguments import Range
 from ..base import (
     Clouds,
     Evidence,
@@ -23,7 +24,6 @@ from ..base import (
     Family,
     Objective,
     Posterior,
-    Range,
     Schedule,
     SpatialFeatures,
     Weights,

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine.errors import InputError
-from engine.fields.base import Clouds, Evidence, Family, Posterior, Range, Schedule, arguments_of, create
+from engine.fields.arguments import Range, arguments_of
+from engine.fields.base import Clouds, Evidence, Family, Posterior, Schedule, create
 from engine.fields.registry import family, names, register
 from engine.priors.file import load_prior, save_prior
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from engine.errors import InputError
 from engine.fields import losses
+from engine.fields.arguments import Range
 from engine.fields.base import (
     Clouds,
     Evidence,
@@ -22,7 +23,6 @@ from engine.fields.base import (
     Family,
     Objective,
     Posterior,
-    Range,
     Schedule,
     Weights,
     require,

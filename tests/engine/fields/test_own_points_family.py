@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from engine.fields import losses
-from engine.fields.base import Clouds, Evidence, Examples, Family, Objective, Posterior, Range, Schedule, Weights
+from engine.fields.arguments import Range
+from engine.fields.base import Clouds, Evidence, Examples, Family, Objective, Posterior, Schedule, Weights
 from engine.fields.registry import register
 from engine.fields.shapes import Points, nearest
 from engine.geometry.connected import is_watertight
