@@ -60,7 +60,7 @@ Int64 = NDArray[np.int64]
 
 
 @dataclass
-class GridField:
+class BlockField:
     """A trilinear field: one lattice everywhere, finer ones in blocks about the surface.
 
     coarse: (R + 1, R + 1, R + 1) values on nodes of [-0.55, 0.55]^3.
@@ -107,7 +107,7 @@ class GridField:
         return tensors, {"cells": [cells for cells, _, _ in self.levels], "lipschitz": self.lipschitz}
 
     @classmethod
-    def from_state(cls, tensors: dict[str, Tensor], arguments: dict[str, Any]) -> GridField:
+    def from_state(cls, tensors: dict[str, Tensor], arguments: dict[str, Any]) -> BlockField:
         levels = []
         for k, cells in enumerate(arguments["cells"]):
             table, blocks = tensors[f"table{k}"], tensors[f"blocks{k}"]
@@ -118,20 +118,20 @@ class GridField:
             levels.append((int(cells), table, blocks))
         return cls(tensors["coarse"], levels, float(arguments["lipschitz"]))
 
-    def to(self, device: torch.device) -> GridField:
+    def to(self, device: torch.device) -> BlockField:
         levels = [(cells, table.to(device), blocks.to(device)) for cells, table, blocks in self.levels]
-        return GridField(self.coarse.to(device), levels, self.lipschitz, self.warnings, self.report)
+        return BlockField(self.coarse.to(device), levels, self.lipschitz, self.warnings, self.report)
 
 
 def _between(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     return a + (b - a) * t
 
 
-def plane_field(point: Float32, normal: Float32, device: torch.device, cells: int = 8) -> GridField:
+def plane_field(point: Float32, normal: Float32, device: torch.device, cells: int = 8) -> BlockField:
     """The signed distance of a plane: all that can be said of flat input."""
     along = torch.linspace(-BOUND, BOUND, cells + 1, device=device)
     nodes = torch.stack(torch.meshgrid(along, along, along, indexing="ij"), -1)
-    return GridField((nodes - torch.as_tensor(point, device=device)) @ torch.as_tensor(normal, device=device))
+    return BlockField((nodes - torch.as_tensor(point, device=device)) @ torch.as_tensor(normal, device=device))
 
 
 # --------------------------------------------------------------------------------------------------------- the method
@@ -144,7 +144,7 @@ def fit_auto(
     on_progress: OnProgress,
     on_field: OnField,
     should_stop: Callable[[], bool],
-) -> GridField:
+) -> BlockField:
     """data: with oriented normals and areas. The FFT runs on `device`, the sparse solves on the CPU."""
     if data.normals is None or not data.oriented:
         raise ValueError("auto needs oriented normals")
@@ -174,7 +174,7 @@ def fit_auto(
     if should_stop():
         raise Cancelled
     distance = _redistanced(psi, 2 * BOUND / base)
-    answer = GridField(torch.as_tensor(distance))
+    answer = BlockField(torch.as_tensor(distance))
     on_progress("Fitting the surface", 0.15)
 
     step = 2 * BOUND / base
@@ -257,7 +257,7 @@ class _Cloud:
     normals: Float32
     trust: Float32
 
-    def judge(self, answer: GridField, least: float) -> None:
+    def judge(self, answer: BlockField, least: float) -> None:
         """Trust 1 / (1 + (r / 4 s)^2)^2 for a distance r from the surface, s the typical one."""
         with torch.no_grad():
             off = np.concatenate([
@@ -314,7 +314,7 @@ def _band_of_coarse(distance: Float32, cloud: _Cloud, width: float) -> tuple[Int
     return nodes, distance.ravel()[nodes]
 
 
-def _band_of_finer(answer: GridField, cells: int, cloud: _Cloud, width: float) -> tuple[Int64, Float32]:
+def _band_of_finer(answer: BlockField, cells: int, cloud: _Cloud, width: float) -> tuple[Int64, Float32]:
     """Nodes of the lattice of `cells` where the field so far is within `width` of 0, and its values there."""
     half = cells // 2
     if answer.levels:
@@ -343,7 +343,7 @@ def _band_of_finer(answer: GridField, cells: int, cloud: _Cloud, width: float) -
     return nodes[order], values[order]
 
 
-def _values(answer: GridField, nodes: Int64, cells: int) -> Float32:
+def _values(answer: BlockField, nodes: Int64, cells: int) -> Float32:
     """The field at a lattice's nodes (numbers)."""
     out = np.empty(len(nodes), np.float32)
     for start in range(0, len(nodes), 500_000):
@@ -477,8 +477,8 @@ def _second_differences(nodes: Int64, side: int) -> Any:
     )
 
 
-def _blocks(nodes: Int64, values: Float32, cells: int, before: GridField) -> tuple[Tensor, Tensor]:
-    """(table, blocks) of GridField.levels: the solved values, and around them the field before."""
+def _blocks(nodes: Int64, values: Float32, cells: int, before: BlockField) -> tuple[Tensor, Tensor]:
+    """(table, blocks) of BlockField.levels: the solved values, and around them the field before."""
     side, blocks_a_side = cells + 1, cells // BLOCK
     ijk = np.stack(np.unravel_index(nodes, (side,) * 3), 1)
     touched = [np.zeros(0, np.int64)]
@@ -506,7 +506,7 @@ def _blocks(nodes: Int64, values: Float32, cells: int, before: GridField) -> tup
 
 
 def _from_state(tensors: dict[str, Tensor], arguments: dict[str, Any]) -> FittedField:
-    return GridField.from_state(tensors, arguments)
+    return BlockField.from_state(tensors, arguments)
 
 
 register_field("grid", _from_state)

@@ -24,7 +24,7 @@ from engine.jobs.fit.request import FIT_METHODS, KIND, FitRequest
 from engine.jobs.kinds import parse_request
 from engine.jobs.run import run_job
 from engine.surface_fit import store as field_store
-from engine.surface_fit.auto import GridField
+from engine.surface_fit.auto import BlockField
 from engine.surface_fit.base import find_method
 
 
@@ -101,11 +101,11 @@ def test_a_missing_or_damaged_field_is_told_of(fields_folder: Path) -> None:
 def test_kept_fields_are_bounded(fields_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(field_store, "KEPT_FIELDS", 3)
     points, reach = np.zeros((4, 3), np.float32), np.zeros(4, np.float32)
-    numbers = [field_store.keep_field(GridField(torch.zeros(5, 5, 5)), points, reach, {}) for _ in range(5)]
+    numbers = [field_store.keep_field(BlockField(torch.zeros(5, 5, 5)), points, reach, {}) for _ in range(5)]
     left = {path.stem for path in fields_folder.glob("*.safetensors")}
     assert len(left) == 3 and numbers[-1] in left
     monkeypatch.setattr(field_store, "KEPT_BYTES", 1)
-    newest = field_store.keep_field(GridField(torch.zeros(5, 5, 5)), points, reach, {})
+    newest = field_store.keep_field(BlockField(torch.zeros(5, 5, 5)), points, reach, {})
     assert {path.stem for path in fields_folder.glob("*.safetensors")} == {newest}
 
 
@@ -120,7 +120,7 @@ def test_making_room_for_a_field_leaves_what_is_not_a_kept_field(
         (fields_folder / name).write_bytes(b"mine")
         os.utime(fields_folder / name, (1e9, 1e9))
     points, reach = np.zeros((4, 3), np.float32), np.zeros(4, np.float32)
-    newest = [field_store.keep_field(GridField(torch.zeros(5, 5, 5)), points, reach, {}) for _ in range(2)][-1]
+    newest = [field_store.keep_field(BlockField(torch.zeros(5, 5, 5)), points, reach, {}) for _ in range(2)][-1]
     assert {path.name for path in fields_folder.iterdir()} == {*mine, f"{newest}.safetensors"}
 
 
