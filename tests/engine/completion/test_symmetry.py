@@ -247,7 +247,7 @@ def test_the_mirror_plane_judges_between_yaws_that_are_about_as_likely(
     """The network's favourite is a quarter turn off: the plane outvotes it, but not a belief beyond doubt."""
     turned = Similarity(rotation=np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]))
     poses = [PoseEstimate(turned, {}, "yaw search", 0.0), PoseEstimate(Similarity(), {}, "yaw search", -doubt)]
-    monkeypatch.setattr("engine.completion.alignment.rotation_search", lambda prior, cloud: poses)
+    monkeypatch.setattr("engine.completion.alignment.rotation_search", lambda prior, cloud, camera=False: poses)
     found = find_pose(load_prior("household"), seen(bench(0.0)), "similarity")
     assert np.allclose(found.to_scene.rotation, np.eye(3)) == right
 
