@@ -6,16 +6,19 @@ something out.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from ...finish.lattice import Lattice, filled_by
 from ...finish.soundness import feet
 from ...finish.topology import topology_of, welded
 from ...finish.tunnels import Tunnel, shared
+from ...geometry.connected import labels_of
 from ...geometry.meshes import Mesh, face_areas
 from ...geometry.rays import RayCaster
 from ...geometry.signed_distance import SignedDistance, sphere_directions
@@ -67,9 +70,8 @@ class TrueAsset:
         self.field = SignedDistance(self.mesh)
         self.solid = solid_of(self.mesh, self.field, self.lattice, cache)
         # What one cannot look through (below cushions, behind drawers) nobody wants and nobody minds.
-        through = [self._looked_through(tunnel) for tunnel in self.solid.tunnels]
-        self.tunnels = [tunnel for tunnel, clear in zip(self.solid.tunnels, through, strict=True) if clear]
-        self.others = [tunnel for tunnel, clear in zip(self.solid.tunnels, through, strict=True) if not clear]
+        clear = [(tunnel, self._looked_through(tunnel)) for tunnel in self.solid.tunnels]
+        self.tunnels = [replace(tunnel, handles=handles) for tunnel, handles in clear if handles]
         self.handles = sum(tunnel.handles for tunnel in self.tunnels)
         some = rng.permutation(len(points))[:PROBES]
         self.skin = Skin.of(points[some], normals[some])
@@ -105,7 +107,7 @@ class TrueAsset:
         told = topology_of(mesh, face_areas(mesh))
         closed = filled_by(mesh, self.lattice) if told.watertight else self._filled_by_open(mesh)
         found = min(shared(self.tunnels, closed), told.handles)
-        allowed = min(found + shared(self.others, closed), told.handles)
+        allowed = min(max(found, shared(self.solid.tunnels, closed)), told.handles)
         off = skin.off(self.skin.points, self.skin.normals)
         flatness, covered = surfaces.flatness(off[self.flat], self.skin.points[self.flat], self.flat_region)
         caster = RayCaster(mesh)
@@ -136,13 +138,19 @@ class TrueAsset:
             "watertight": float(told.watertight),
         }
 
-    def _looked_through(self, tunnel: Tunnel) -> bool:
-        """Whether some straight line passes the tunnel's membrane and meets nothing on either side."""
-        rng = np.random.default_rng(0)
-        nodes = tunnel.membrane[rng.permutation(len(tunnel.membrane))[:60]]
+    def _looked_through(self, tunnel: Tunnel) -> int:
+        """How many of a membrane's handles one can look through: its spots through which some straight line passes that
+        meets nothing on either side, at most as many as it has handles."""
+        nodes = tunnel.membrane[np.random.default_rng(0).permutation(len(tunnel.membrane))[:1500]]
         places = np.repeat(self.lattice.points(nodes), len(_LINES), axis=0)
         lines = np.tile(_LINES, (len(nodes), 1))
-        return bool((~self.field.occluded(places, lines) & ~self.field.occluded(places, -lines)).any())
+        free = ~self.field.occluded(places, lines)
+        free[free] = ~self.field.occluded(places[free], -lines[free])
+        nodes = nodes[free.reshape(len(nodes), -1).any(1)]
+        if len(nodes) == 0 or tunnel.handles == 1:
+            return int(len(nodes) > 0)
+        pairs = cKDTree(nodes).query_pairs(3.0, output_type="ndarray").astype(np.int64)
+        return min(tunnel.handles, int(labels_of(len(nodes), *pairs.T).max()) + 1)
 
     def _filled_by_open(self, mesh: Mesh) -> NDArray[np.bool_]:
         field = SignedDistance(mesh)
@@ -186,8 +194,6 @@ class TrueAsset:
         """Largest difference between feet in how far the answer's is above or below the truth's."""
         if len(self.feet) < 2:
             return None
-        from scipy.spatial import cKDTree
-
         off = []
         for places, height in self.feet:
             beside = cKDTree(places).query(points[:, :2], distance_upper_bound=0.02)[0] <= 0.02
