@@ -54,6 +54,8 @@ COLUMNS: dict[str, tuple[str, float]] = {
 
 PROBES = 30_000
 _MISSING_FOOT = 0.05
+NARROW = 2.5
+"""Membranes that a ball of so many steps lays, over openings below about 4 % of the size, are narrow."""
 _LINES = sphere_directions(24, lowest_elevation=0.0)
 MOST_NODES, TOUCHING_NODES = 4000, 1.8
 """Of a membrane so many nodes are looked through at most; neighbours by a corner belong to one spot."""
@@ -141,16 +143,17 @@ class TrueAsset:
         }
 
     def _looked_through(self, tunnel: Tunnel) -> int:
-        """How many of a membrane's handles one can look through: its spots through which some straight line passes that
-        meets nothing on either side, at most as many as it has handles."""
+        """How many of a membrane's handles one can look through: all, where some straight line passes through it and
+        meets nothing on either side; of a narrow one, which may hang together from openings and crevices, as many as it
+        has spots through which such lines pass."""
         nodes = tunnel.membrane[np.random.default_rng(0).permutation(len(tunnel.membrane))[:MOST_NODES]]
         places = np.repeat(self.lattice.points(nodes), len(_LINES), axis=0)
         lines = np.tile(_LINES, (len(nodes), 1))
         free = ~self.field.occluded(places, lines)
         free[free] = ~self.field.occluded(places[free], -lines[free])
         nodes = nodes[free.reshape(len(nodes), -1).any(1)]
-        if len(nodes) == 0 or tunnel.handles == 1:
-            return int(len(nodes) > 0)
+        if len(nodes) == 0 or tunnel.handles == 1 or tunnel.radius > NARROW:
+            return tunnel.handles if len(nodes) else 0
         reach = TOUCHING_NODES * max(1.0, (len(tunnel.membrane) / MOST_NODES) ** 0.5)  # thinned, they lie farther apart
         pairs = cKDTree(nodes).query_pairs(reach, output_type="ndarray").astype(np.int64)
         return min(tunnel.handles, int(labels_of(len(nodes), *pairs.T).max()) + 1)
