@@ -52,7 +52,7 @@ def test_requests_do_not_change_and_changes_are_checked() -> None:
         ({"kind": "complete", "resolution": 7}, "a whole number from 8 to 512"),
         ({"kind": "fit", "smoothness": "0.5"}, "a number from 0 to 1"),
         ({"kind": "fit", "noise": -1.0}, "a number from 0 to 1e+12, or null"),
-        ({"kind": "fit", "method": "magic"}, "one of auto, sdf,"),
+        ({"kind": "fit", "method": "magic"}, "one of auto, digs,"),
         ({"kind": "vary", "align": 3}, "one of none, scale, similarity"),
         ({"kind": "vary", "avoid_pieces": 1}, "true or false"),
         ({"kind": "complete", "viewpoint": [0, 1]}, "three finite numbers (x, y, z), or null"),
