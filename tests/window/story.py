@@ -265,9 +265,9 @@ def two_jobs():
     yield from until(lambda: len(session.active) == 2, "the second job", 60)
     first, second = session.active
     yield from until(lambda: first.state == "running" and second.state == "queued", "one running and one queued job")
+    facts["states"] = [first.state, second.state]  # now: soon the second starts
     places = yield from find_buttons("shapewright.cancel_job", 2)
     facts["cancel_buttons"] = len(places)
-    facts["states"] = [first.state, second.state]
     screenshot("10_two_jobs.png")
     yield from click(places[0])
     yield from until(lambda: first.finished, "the end of the first job")
