@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 
 from engine import __version__
-from engine.cli import main as cli
+from engine.cli import entry as cli
 from engine.cli import registry, terminal
 from engine.errors import Cancelled
 from engine.geometry.clouds import PointCloud
@@ -234,7 +235,7 @@ def test_a_failed_job_writes_nothing_and_says_why(
 
 SLEEPER = """
 import dataclasses, sys, time
-from engine.cli import main as cli
+from engine.cli import entry as cli
 from engine.errors import Cancelled
 from engine.jobs import kinds
 
@@ -337,12 +338,26 @@ def test_every_file_of_the_folder_is_a_command(capsys: pytest.CaptureFixture[str
 
 
 def test_commands_lean_on_each_other_in_one_direction() -> None:
-    """No file of commands/ is imported by another, nobody imports main, and private names stay where they are."""
-    for path in (ROOT / "engine" / "cli").rglob("*.py"):
+    """No file of commands/ is imported by another, nobody but the package itself imports entry, and private names stay
+    where they are."""
+    room = ROOT / "engine" / "cli"
+    for path in room.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.level:
-                assert node.module not in ("main", "cli.main") and "commands" not in (node.module or ""), path
+                assert node.module not in ("entry", "cli.entry") or path == room / "__init__.py", path
+                assert "commands" not in (node.module or ""), path
                 assert not any(alias.name.startswith("_") and alias.name != "__version__" for alias in node.names), path
+
+
+def test_installed_scripts_find_the_command_after_an_update() -> None:
+    """They were written when the package was installed, and call what the entry point was then: engine.cli:main."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["scripts"]["shapewright"]
+    assert declared == "engine.cli:main"
+    code = "import sys; from engine.cli import main; import engine.cli.entry; sys.exit(main(['--version']))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and __version__ in done.stdout, done.stderr
+    code = "import engine.cli.entry, engine.cli; assert callable(engine.cli.main)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 # ------------------------------------------------------------------------------------------------------------ any kind
@@ -479,10 +494,11 @@ def test_serve_answers_soon_and_leaves_on_interrupt(tmp_path: Path) -> None:
 
 WITHOUT_EXTRAS = """
 import sys
+import tomllib
 for name in ("igl", "warp", "embreex", "fast_simplification", "matplotlib", "PIL", "pymeshlab", "trimesh", "skimage",
              "numba", "bpy", "pytest", "hypothesis", "httpx"):
     sys.modules[name] = None
-import engine.cli.main, engine.jobs.complete.run, engine.server.serve, engine.server.app, engine.server.worker
+import engine.cli, engine.jobs.complete.run, engine.server.serve, engine.server.app, engine.server.worker
 from engine.jobs.run import run_job
 from engine.jobs.base import JobCallbacks
 from engine.jobs.selftest.request import SelftestRequest

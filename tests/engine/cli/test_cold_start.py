@@ -20,7 +20,7 @@ CHAIR = ROOT / "examples" / "chair_scan.ply"
 
 COMMAND = """
 import sys
-from engine.cli.main import main
+from engine.cli import main
 try:
     status = main(sys.argv[1:])
 except SystemExit as left:

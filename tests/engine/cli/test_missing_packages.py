@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.cli import main as cli
+from engine.cli import entry as cli
 from engine.errors import InputError
 from engine.extras import need
 from engine.geometry.clouds import PointCloud

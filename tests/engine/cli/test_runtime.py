@@ -47,7 +47,7 @@ class Without(importlib.abc.MetaPathFinder):
         return None if name.partition(".")[0] in refused else self.finder.find_spec(name, path, target)
 
 sys.meta_path[:] = [Without(finder) if hasattr(finder, "find_spec") else finder for finder in sys.meta_path]
-from engine.cli.main import main
+from engine.cli import main
 
 answers = []
 for command in commands:

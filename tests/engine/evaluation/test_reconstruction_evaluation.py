@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.cli.main import main
+from engine.cli import main
 from engine.errors import Cancelled, InputError
 from engine.evaluation import reconstruction as rec
 from engine.evaluation.solids import SOLIDS, solid

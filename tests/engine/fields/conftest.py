@@ -16,7 +16,7 @@ import pytest
 import trimesh
 from scipy.spatial import cKDTree
 
-from engine.cli import main as cli
+from engine.cli import entry as cli
 from engine.geometry.clouds import PointCloud
 from engine.geometry.files import read_shape, write_cloud
 from engine.geometry.meshes import Mesh

@@ -12,7 +12,7 @@ import pytest
 import torch
 import trimesh
 
-from engine.cli import main as cli
+from engine.cli import entry as cli
 from engine.errors import Cancelled, InputError
 from engine.evaluation.generation import earth_movers_distance
 from engine.fields.families.deepsdf import DeepSDF

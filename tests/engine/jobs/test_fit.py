@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from engine.cli import main as cli
+from engine.cli import entry as cli
 from engine.errors import Cancelled, InputError
 from engine.geometry.clouds import PointCloud
 from engine.geometry.connected import is_watertight

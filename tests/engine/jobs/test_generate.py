@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.cli.main import main
+from engine.cli import main
 from engine.errors import Cancelled, InputError, JobFailed
 from engine.generation.following import check
 from engine.geometry.connected import is_watertight

@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 from safetensors.torch import safe_open
 
-from engine.cli import main as cli
+from engine.cli import entry as cli
 from engine.errors import InputError
 from engine.plain_json import sendable
 from engine.priors.exchange import import_prior

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from engine.cli import main as cli
+from engine.cli import entry as cli
 from engine.errors import InputError
 from engine.priors.exchange import export_prior, import_prior, remove_prior
 from engine.priors.file import load_prior, save_prior

@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.cli import main as cli
+from engine.cli import entry as cli
 from engine.errors import Cancelled, InputError, JobFailed
 from engine.fields.base import Clouds, Examples
 from engine.fields.families.grid import GridField

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from engine.cli.main import main
+from engine.cli import main
 from engine.geometry.clouds import PointCloud
 from engine.geometry.files import axis_in_scene, format_of, load, writable, write_cloud, write_mesh
 from engine.geometry.files.axes import TO_SCENE

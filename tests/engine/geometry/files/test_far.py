@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.cli.main import main
+from engine.cli import main
 from engine.geometry.clouds import PointCloud
 from engine.geometry.files import load, write_cloud, write_mesh
 from engine.geometry.meshes import Mesh

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.cli.main import main
+from engine.cli import main
 from engine.errors import InputError
 from engine.geometry.files import Format, Raw, formats, load, readable, register, unregister, writable, write_mesh
 from engine.geometry.meshes import Mesh
