@@ -325,10 +325,19 @@ def _judged(scene: _Scene, normal: Array, offset: float) -> Support | None:
         return None
     if np.percentile(height, 99.5) < 6 * thick:
         return None
+    # What costs little is asked first: dozens of planes are judged, and nearly all of them are none.
+    sectors = 0 if level else _sectors_wanted(scene, normal, offset, tilt)
+    if not level and sectors == 0:
+        return None
+    under = height < -2 * thick
+    past_edge = scene.in_sensor_frame and not level
+    if not past_edge and under.sum() > 0.02 * count:
+        return None
     plan = x @ _basis(normal).T
     size = max(float(np.ptp(np.percentile(plan[above], [1, 99], axis=0), axis=0).max()), float(height[above].max()))
     few = x[above][:: max(1, int(above.sum()) // 3000)]
-    spacing = float(np.median(cKDTree(x[above]).query(few, k=5)[0][:, 4]))
+    tree = cKDTree(x[above], balanced_tree=False, compact_nodes=False)  # built in half the time, asked but once
+    spacing = float(np.median(tree.query(few, k=5)[0][:, 4]))
     cell = 0.6 * max(LINK * size, 4 * spacing)
     footprint = _Footprint(plan, above, cell)
     part = footprint.part_of(plan)
@@ -340,20 +349,18 @@ def _judged(scene: _Scene, normal: Array, offset: float) -> Support | None:
     away = [float(np.linalg.norm(plan[above & (part == k)].mean(0) - middle)) for k in large]
     main = int(large[int(np.argmin(away))])
     own = footprint.within(plan, main, footprint.cell) & (height >= thick)
-    under = height < -2 * thick
-    if scene.in_sensor_frame and not level:
+    if past_edge:
         # Past a table's edge a sensor sees the floor, far below it; below what is no support the thing itself goes on.
         patch = _Footprint(plan, on, cell)
         under &= (height > -10 * thick) | (patch.part_of(plan) > 0)
-    if under.sum() > 0.02 * count:
-        return None
+        if under.sum() > 0.02 * count:
+            return None
     body, around = above & own, 0
     if level:
         clear = _reaches(plan, height, on, body)
     else:
-        sectors = _sectors_wanted(scene, normal, offset, tilt)
-        seen, around = _sectors_seen(scene, plan, height, on, body, footprint, main) if sectors else (0, 0)
-        clear = 0 < sectors <= seen
+        seen, around = _sectors_seen(scene, plan, height, on, body, footprint, main)
+        clear = sectors <= seen
     if not clear:
         return None
     frame: Literal["given", "sensor"] = "sensor" if scene.in_sensor_frame else "given"
