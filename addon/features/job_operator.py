@@ -29,6 +29,13 @@ class JobOperator:
     # No 'UNDO': nothing has changed when this returns. The session pushes one step when the result is there.
     bl_options = {"REGISTER"}
 
+    @classmethod
+    def allowed(cls, why: str) -> bool:
+        """What a `poll` answers where `why` ("" = nothing) stands in the way: the button says so."""
+        if why:
+            cls.poll_message_set(why)
+        return not why
+
     def make_job(self, context: bpy.types.Context) -> session.Job:
         """Raises EngineProblem where there is nothing to do."""
         raise NotImplementedError

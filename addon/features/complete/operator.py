@@ -92,10 +92,7 @@ class SHAPEWRIGHT_OT_complete_shape(_Complete, bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        why = scene.why_unreadable(context.active_object)
-        if why:
-            cls.poll_message_set(why)
-        return not why
+        return cls.allowed(scene.why_unreadable(context.active_object))
 
     def subject(self, context: bpy.types.Context) -> tuple[bpy.types.Object, bpy.types.Object | None]:
         source = context.active_object
@@ -118,9 +115,7 @@ class SHAPEWRIGHT_OT_complete_again(_Complete, bpy.types.Operator):
             source = alignment.aligned_object(empty)
             why = f"The object that '{empty.name}' was found for is gone"
             why = why if source is None else scene.why_unreadable(source)
-        if why:
-            cls.poll_message_set(why)
-        return not why
+        return cls.allowed(why)
 
     def subject(self, context: bpy.types.Context) -> tuple[bpy.types.Object, bpy.types.Object | None]:
         empty = alignment.alignment_of(context.active_object)

@@ -30,10 +30,7 @@ class SHAPEWRIGHT_OT_densify(JobOperator, bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        why = why_unreadable(context.active_object)
-        if why:
-            cls.poll_message_set(why)
-        return not why
+        return cls.allowed(why_unreadable(context.active_object))
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set:
         settings = context.scene.shapewright_generation

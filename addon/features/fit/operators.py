@@ -118,9 +118,7 @@ class SHAPEWRIGHT_OT_refit_resolution(JobOperator, bpy.types.Operator):
             why = "Leave Edit Mode first"
         elif obj.library is not None or obj.data.library is not None:
             why = "The object is linked from another file"
-        if why:
-            cls.poll_message_set(why)
-        return not why
+        return cls.allowed(why)
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set:
         self.take_settings(context.scene.shapewright_fit, ("resolution", "open_boundaries"))

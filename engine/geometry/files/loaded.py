@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import InputError
 from ..checks import MAX_COORDINATE, check_cloud, check_mesh
 from ..clouds import FloatArray, PointCloud
 from ..meshes import IntArray, Mesh
@@ -135,10 +134,3 @@ def offset_of(points: NDArray[Any]) -> Float64Array:
         return np.zeros(3)
     unit = 10.0 ** np.floor(np.log10(extent))
     return np.asarray(np.round((low + high) / 2 / unit) * unit, np.float64)
-
-
-def without_faces(source: str) -> InputError:
-    return InputError(
-        "mesh_empty", f"{source} cannot be used as a mesh.", "It holds points but no faces.",
-        "Fit a surface to it first, or save it with its faces.",
-    )  # fmt: skip

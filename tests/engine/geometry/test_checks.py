@@ -6,29 +6,10 @@ import logging
 
 import numpy as np
 import pytest
-import trimesh
 
 from engine.errors import InputError
 from engine.geometry.checks import check_cloud, check_mesh
-from engine.geometry.clouds import PointCloud
-from engine.geometry.meshes import Mesh, vertex_normals
-
-
-def ball(subdivisions: int = 2) -> Mesh:
-    sphere = trimesh.creation.icosphere(subdivisions, radius=0.37)
-    vertices = np.asarray(sphere.vertices, np.float32) + np.float32([0.1, -2.0, 3.0])
-    mesh = Mesh(vertices, np.asarray(sphere.faces, np.int32))
-    mesh.normals = vertex_normals(mesh)
-    return mesh
-
-
-def cloud(n: int = 60, normals: bool = True) -> PointCloud:
-    rng = np.random.default_rng(1)
-    directions = rng.normal(size=(n, 3))
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    return PointCloud(
-        (directions * 0.7 + [1, 2, 3]).astype(np.float32), directions.astype(np.float32) if normals else None
-    )
+from tests.engine.geometry.makers import ball, cloud
 
 
 def code_of(call: object, *args: object, **kwargs: object) -> str:

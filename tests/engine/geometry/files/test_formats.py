@@ -15,26 +15,10 @@ from engine.errors import InputError
 from engine.geometry import files
 from engine.geometry.clouds import PointCloud
 from engine.geometry.files import load, read_shape, write_cloud, write_mesh
-from engine.geometry.meshes import Mesh, enclosed_volume, vertex_normals
+from engine.geometry.meshes import Mesh, enclosed_volume
+from tests.engine.geometry.makers import ball, cloud
 
 AWKWARD = "ein Stuhl – 椅子 стул"
-
-
-def ball(subdivisions: int = 2) -> Mesh:
-    sphere = trimesh.creation.icosphere(subdivisions, radius=0.37)
-    vertices = np.asarray(sphere.vertices, np.float32) + np.float32([0.1, -2.0, 3.0])
-    mesh = Mesh(vertices, np.asarray(sphere.faces, np.int32))
-    mesh.normals = vertex_normals(mesh)
-    return mesh
-
-
-def cloud(n: int = 60, normals: bool = True) -> PointCloud:
-    rng = np.random.default_rng(1)
-    directions = rng.normal(size=(n, 3))
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    return PointCloud(
-        (directions * 0.7 + [1, 2, 3]).astype(np.float32), directions.astype(np.float32) if normals else None
-    )
 
 
 @pytest.fixture
