@@ -66,7 +66,12 @@ def compacted(mesh: Mesh) -> Mesh:
     if bool(used.all()):
         return mesh
     number = (np.cumsum(used) - 1).astype(np.int32)
-    return Mesh(mesh.vertices[used], number[mesh.faces], None if mesh.normals is None else mesh.normals[used])
+    return Mesh(
+        mesh.vertices[used],
+        number[mesh.faces],
+        None if mesh.normals is None else mesh.normals[used],
+        None if mesh.colours is None else mesh.colours[used],
+    )
 
 
 def _face_vectors(mesh: Mesh) -> NDArray[np.float64]:

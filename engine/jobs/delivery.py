@@ -13,6 +13,7 @@ from ..device import describe_device, resolve_device
 from ..errors import Cancelled, JobFailed
 from ..fields.shapes import Parts, Patches, Shape
 from ..finish import soundness
+from ..finish.slivers import without_slivers
 from ..generation.codes import CRUMBS, decode, largest_piece, latent_of, prior_of
 from ..geometry.connected import is_watertight
 from ..geometry.meshes import Mesh
@@ -82,6 +83,7 @@ class Delivery:
         """
         extracted = self.extract(shape, number, place)
         if extracted is not None:
+            extracted = without_slivers(extracted, self.resolution, to_scene.scale)
             self.hand_out(extracted, code, to_scene, number, row, measure)
 
     def extract(self, shape: Shape, number: int, place: tuple[int, int]) -> Mesh | None:

@@ -17,6 +17,7 @@ from ...completion.placing import align, check_inside, outward
 from ...completion.settings import CompletionSettings
 from ...device import resolve_device
 from ...errors import Cancelled, InputError
+from ...finish.slivers import without_slivers
 from ...generation.codes import encode_mesh
 from ...geometry.clouds import PointCloud
 from ...geometry.meshes import Mesh
@@ -141,6 +142,7 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
             codes.append(ShapeCode(encode_mesh(prior, mesh).cpu().numpy(), own.matrix()))
         if request.max_faces:
             mesh = decimated(answer, request.max_faces, prior.device)
+        mesh = without_slivers(mesh, request.resolution, own.scale)
         meshes.append(mesh_to_scene(mesh, own))
         rows.append(row_of(answer.completion, mesh, meshes[-1], placed.observed, own.scale))
     clock.lap("measure")

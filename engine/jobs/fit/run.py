@@ -11,6 +11,7 @@ import torch
 from ...device import describe_device, resolve_device
 from ...errors import InputError, JobFailed
 from ...finish import soundness
+from ...finish.slivers import without_slivers
 from ...frames import BOUND
 from ...geometry.connected import is_watertight, vertex_components
 from ...geometry.meshes import Mesh
@@ -62,6 +63,7 @@ def run_fit(request: FitRequest, arrays: JobArrays | None, callbacks: JobCallbac
     is_open = request.open_boundaries or fitted.flat
     if is_open:
         mesh = trimmed(mesh, fitted.kept, cell)
+    mesh = without_slivers(mesh, request.resolution, fitted.to_scene.scale)
     clock.lap("extract")
     placed = mesh_to_scene(mesh, fitted.to_scene)
     report = fitted.report | _measured(fitted, mesh, placed, cell, is_open) | {

@@ -11,6 +11,7 @@ import torch
 from ...completion.alignment import observed_frame
 from ...device import describe_device, resolve_device
 from ...errors import Cancelled, InputError
+from ...finish.slivers import without_slivers
 from ...frames import up_rotation
 from ...geometry.clouds import FloatArray
 from ...geometry.meshes import Mesh
@@ -46,7 +47,8 @@ def run_gradient(request: GradientRequest, arrays: JobArrays | None, callbacks: 
         def on_done(done: float, number: int = number) -> None:
             callbacks.on_progress(Progress("Moving points", min(0.99, (number + done) / count)))
 
-        placed = mesh_to_scene(_shape(model, request, canonical, number, on_done, callbacks.should_stop), to_scene)
+        shape = _shape(model, request, canonical, number, on_done, callbacks.should_stop)
+        placed = mesh_to_scene(without_slivers(shape, request.resolution, to_scene.scale), to_scene)
         meshes.append(placed)
         rows.append({"vertices": len(placed.vertices), "faces": len(placed.faces)})
         if request.mode == "generate":

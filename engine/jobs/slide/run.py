@@ -11,6 +11,7 @@ import torch
 
 from ...device import describe_device, resolve_device
 from ...errors import Cancelled, InputError
+from ...finish.slivers import without_slivers
 from ...generation import directions as ways
 from ...generation.codes import CRUMBS, code_tensor, decode, latent_of, prior_of, similarity_of
 from ...jobs.base import Clock, JobArrays, JobCallbacks, JobResult, ShapeCode, about_prior, mesh_to_scene
@@ -18,8 +19,8 @@ from ...surfaces.cleanup import clean_mesh
 from ...surfaces.of import of
 from .request import SlideRequest
 
-CRUMBS_FROM = 96
-"""Resolution from which loose crumbs are removed: on the way there, while a slider moves, time counts more."""
+CLEAN_FROM = 96
+"""Resolution from which loose crumbs and slivers are removed: on the way there, while a slider moves, time counts."""
 
 
 @contextlib.contextmanager
@@ -73,7 +74,11 @@ def run_slide(request: SlideRequest, arrays: JobArrays | None, callbacks: JobCal
     extraction = of(
         shape.whole, request.resolution, device=device, should_stop=callbacks.should_stop, with_normals=request.normals
     )
-    mesh = clean_mesh(extraction.mesh, CRUMBS) if request.resolution >= CRUMBS_FROM else extraction.mesh
+    mesh = extraction.mesh
+    if request.resolution >= CLEAN_FROM:
+        mesh = clean_mesh(mesh, CRUMBS)
+    if request.resolution >= CLEAN_FROM or request.normals:
+        mesh = without_slivers(mesh, request.resolution, to_scene.scale)
     lap("extract")
     placed = mesh_to_scene(mesh, to_scene)
     kept = ShapeCode(code.cpu().numpy().astype(np.float32), to_scene.matrix())

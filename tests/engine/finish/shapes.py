@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.geometry.meshes import Mesh, face_areas
 
@@ -26,6 +27,12 @@ def box(low: tuple[float, float, float], high: tuple[float, float, float], cells
             vertices.append(points)
     spread = np.asarray(low) + np.concatenate(vertices) * (np.asarray(high) - np.asarray(low))
     return Mesh(spread.astype(np.float32), np.concatenate(faces).astype(np.int32))
+
+
+def edge_lengths(mesh: Mesh) -> NDArray[np.float64]:
+    """(F, 3) of each face's sides."""
+    corners = mesh.vertices.astype(np.float64)[mesh.faces]
+    return np.asarray(np.linalg.norm(corners - corners[:, [1, 2, 0]], axis=2), np.float64)
 
 
 def joined(*meshes: Mesh) -> Mesh:

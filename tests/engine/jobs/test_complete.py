@@ -51,6 +51,8 @@ def test_the_result_is_a_closed_mesh_through_the_points(request_: CompleteReques
     result = run(request_, scan())
     (mesh,) = result.meshes
     assert is_watertight(mesh) and len(mesh.faces) > 200
+    told = result.report["hypotheses"][0]["soundness"]["smallest_edge"]
+    assert told > 1.7e-4  # of the scene's unit, or Blender takes the mesh for one that is not manifold
     assert mesh.normals is not None and np.allclose(np.linalg.norm(mesh.normals, axis=1), 1, atol=1e-3)
     assert result.report["residual"]["median"] < 0.01
     # and it is whole: it has a far side too
