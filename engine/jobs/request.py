@@ -80,7 +80,7 @@ NoNull = AfterValidator(_without_null)
 Device = Annotated[str, OneOf(DEVICES)]
 UpAxis = Annotated[str, OneOf(UP_AXES)]
 Align = Literal["none", "scale", "similarity"]
-Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1, description="the same request with the same seed has one result")]
 Resolution = Annotated[int, Field(ge=8, le=512)]
 Count = Annotated[int, Field(ge=1, le=1000)]
 First = Annotated[int, Field(ge=0, le=1_000_000)]
@@ -134,6 +134,7 @@ class Request(Part):
 
     kind: str
     device: Device = "auto"
+    """what computes it; auto = the fastest there is: cuda, then mps, then cpu"""
     name: Label = ""
     """what the user calls the job"""
 
@@ -179,7 +180,7 @@ def expected(schema: Mapping[str, Any]) -> str:
         case "integer":
             return f"a whole number{_range(schema, '')}"
         case "number":
-            return f"a number{_range(schema, ':g')}"
+            return f"a number{_range(schema, 'g')}"
         case "string":
             return f"a text of {schema.get('minLength', 0)} to {schema.get('maxLength', 'any number of')} characters"
         case "boolean":
@@ -191,10 +192,15 @@ def expected(schema: Mapping[str, Any]) -> str:
 
 
 def _range(schema: Mapping[str, Any], form: str) -> str:
-    if "minimum" not in schema:
-        return ""
-    low, high = schema["minimum"], schema["maximum"]
-    return f" from {low:g} to {high:g}" if form else f" from {low} to {high}"
+    """Of a number; either end may be missing, or excluded."""
+    if "minimum" in schema and "maximum" in schema:
+        return f" from {schema['minimum']:{form}} to {schema['maximum']:{form}}"
+    ends = (
+        ("minimum", "of at least"), ("exclusiveMinimum", "above"),
+        ("maximum", "of at most"), ("exclusiveMaximum", "below"),
+    )  # fmt: skip
+    told = [f"{word} {schema[end]:{form}}" for end, word in ends if end in schema]
+    return f" {' and '.join(told)}" if told else ""
 
 
 def invalid(field: str, value: Any, wanted: str) -> InputError:

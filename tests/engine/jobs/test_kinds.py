@@ -6,16 +6,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from engine import plugins
 from engine.errors import InputError
 from engine.jobs import kinds
 from engine.jobs.complete.request import CompleteRequest
 from engine.jobs.kinds import parse_request
+from engine.jobs.request import Request, explained
 from engine.jobs.selftest.request import KIND, SelftestRequest
 
 ROOT = Path(__file__).parents[3]
@@ -27,7 +28,7 @@ def test_every_folder_with_a_request_is_a_kind_with_a_runner_and_words_for_peopl
     for name, kind in every.items():
         assert kind.name == name and kind.summary.endswith(".") and callable(kind.runner())
         described = {field for field, schema in kind.schema["properties"].items() if schema.get("description")}
-        missing = set(kind.request.model_fields) - described - {"kind", "device", "seed", "name"}
+        missing = set(kind.request.model_fields) - described - {"kind"}
         assert not missing, f"{name}: {missing} have no description"
 
 
@@ -71,6 +72,25 @@ def test_what_is_expected_is_said_in_words(settings: dict[str, Any], expected: s
     assert caught.value.code == "request_invalid" and expected in caught.value.why
     field = "name" if list(settings.values()) == ["train"] else list(settings)[-1]
     assert f"'{field}'" in caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({"ge": 1}, "a whole number of at least 1"),
+        ({"lt": 5}, "a whole number below 5"),
+        ({"gt": 0, "le": 9}, "a whole number above 0 and of at most 9"),
+        ({}, "a whole number"),
+    ],
+)
+def test_a_kind_from_outside_may_leave_ends_open(limits: dict[str, int], expected: str) -> None:
+    class Own(Request):
+        steps: Annotated[int, Field(**limits)] = 2  # type: ignore[call-overload]
+
+    with pytest.raises(ValidationError) as caught:
+        Own(kind="own", steps="many")  # type: ignore[arg-type]
+    error = explained(caught.value, Own, {"kind": "own", "steps": "many"})
+    assert error.why == f"It is 'many'; expected {expected}."
 
 
 def test_a_name_is_taken_once() -> None:
