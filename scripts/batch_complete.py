@@ -58,7 +58,7 @@ from addon.scene.write import build_mesh
 from addon.writers.side_by_side import SetWriter, in_place
 from engine.cli.inputs import axis
 from engine.errors import EngineError
-from engine.geometry.files import Loaded, axis_in_scene, load, readable, write_mesh
+from engine.geometry.files import Loaded, axis_in_scene, load, readable, writable, write_mesh
 from engine.geometry.meshes import Mesh
 from engine.jobs.base import ShapeCode
 from engine.wire.codes import write_code
@@ -118,7 +118,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--input", type=Path, metavar="FOLDER", help="of what is to be completed or fitted")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--format", default="ply", choices=("ply", "obj", "stl", "glb"), help="default: ply")
+    formats = [suffix[1:] for suffix in writable()]  # a plugin's too
+    parser.add_argument("--format", default="ply", choices=formats, help="default: ply")
     completing = parser.add_argument_group("to complete")
     completing.add_argument("--prior", default="household", metavar="NAME|PATH", help="default: household")
     completing.add_argument("--align", default="scale", choices=("none", "scale", "similarity"), help="default: scale")

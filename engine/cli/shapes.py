@@ -153,7 +153,7 @@ class Folder:
 
     def __init__(self, options: argparse.Namespace, stem: str, numbers: range) -> None:
         """numbers: of the shapes to come. Raises InputError where one of their files is there, but for --overwrite."""
-        self.folder, self.stem, self.format = options.output, stem, options.format
+        self.folder, self.stem, self.format = options.output, stem, options.format.removeprefix(".")
         check_suffix(self.path(0))
         if self.folder.is_file():
             raise InputError(

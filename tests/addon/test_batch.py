@@ -274,6 +274,21 @@ def test_a_fit_asks_what_fit_shape_asks(batch, folders):
     assert parse_request(job.request) == FitRequest(noise=0.5, viewpoint=(-1.0, 2.0, 3.0), name="a.xyz")
 
 
+def test_every_format_that_can_be_written_can_be_asked_for(batch, folders):
+    """A plugin's too."""
+    from engine.geometry.files import Format, register, unregister
+
+    paths = ["--input", str(folders[0]), "--output", str(folders[1])]
+    own = Format("Own", (".own",), write_mesh=lambda mesh, offset: b"")
+    with pytest.raises(SystemExit):
+        batch.parse([*paths, "--format", "own"])
+    register(own)
+    try:
+        assert batch.parse([*paths, "--format", "own"]).format == "own"
+    finally:
+        unregister(own)
+
+
 def test_the_open_scene_stays_as_it_was(run, folders):
     bpy.ops.mesh.primitive_cube_add()
     before = {kind: len(getattr(bpy.data, kind)) for kind in ("scenes", "objects", "meshes", "materials", "worlds")}

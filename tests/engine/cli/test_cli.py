@@ -377,7 +377,7 @@ def test_any_kind_runs_with_the_options_of_its_schema(capsys: pytest.CaptureFixt
     (written,) = report["outputs"]
     mesh = read_shape(Path(written))
     assert isinstance(mesh, Mesh) and len(mesh.faces) == report["faces"]
-    assert refused(capsys, "run", "selftest", "--resolution", 24, "-o", tmp_path, "--format", "obj") == "output_exists"
+    assert refused(capsys, "run", "selftest", "--resolution", 24, "-o", tmp_path, "--format", ".obj") == "output_exists"
 
 
 @pytest.mark.parametrize(
