@@ -13,7 +13,6 @@ from .meshes import Mesh, face_areas, face_normals
 Float64Array = NDArray[np.float64]
 
 
-
 def sample_surface(mesh: Mesh, n: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
     """(n, 3) points spread uniformly over the triangles' area, and (n, 3) unit normals of their faces; mesh's frame.
 

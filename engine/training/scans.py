@@ -17,6 +17,7 @@ from ..errors import InputError
 from ..geometry.clouds import FloatArray, PointCloud
 from ..geometry.meshes import Mesh
 from ..geometry.rays import RayCaster
+from ..geometry.sampling import sample_surface
 from ..geometry.signed_distance import SignedDistance
 from .shapes import canonicalise
 
@@ -125,19 +126,12 @@ def true_surface(mesh: Mesh, count: int, rng: np.random.Generator) -> tuple[Floa
     """
     canonical, transform = canonicalise(mesh)
     field = SignedDistance(canonical)
-    a, b, c = (field.mesh.vertices[field.mesh.faces[:, k]].astype(np.float64) for k in range(3))
-    cross = np.cross(b - a, c - a)
-    area = np.linalg.norm(cross, axis=1)
-    cumulative = np.cumsum(area)
     found: list[FloatArray] = []
     found_normals: list[FloatArray] = []
     total, total_drawn, wanted = 0, 0, count
     for _ in range(12):
         drawn = int(1.1 * wanted) + 64
-        face = np.searchsorted(cumulative, rng.random(drawn) * cumulative[-1], side="right").clip(max=len(area) - 1)
-        u, v = np.sqrt(rng.random((drawn, 1))), rng.random((drawn, 1))
-        points = ((1 - u) * a[face] + u * (1 - v) * b[face] + u * v * c[face]).astype(np.float32)
-        normals = (cross[face] / area[face, None]).astype(np.float32)
+        points, normals = sample_surface(field.mesh, drawn, rng)
         front = field.outside(points + PROBE * normals)
         back = np.zeros(drawn, bool)
         back[~front] = field.outside(points[~front] - PROBE * normals[~front])
