@@ -21,8 +21,6 @@ OLDER = "shapewright_code_mesh"
 """The mark of versions before: number of vertices and sum of their distances from the origin. It knows no rotation."""
 
 MOST_ANCHORS = 64
-SUMS_COUNT = 8
-"""So many random bits a vertex: a byte."""
 
 ANCHOR_TOLERANCE = 5e-6
 """Of the size: what float32 and a few Applies after one another leave over."""

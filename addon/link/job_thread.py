@@ -78,7 +78,6 @@ class JobThread:
         self.client = client
         self.job_id = ""
         self.updates: queue.SimpleQueue[Update] = queue.SimpleQueue()
-        self.previews_fetched = 0
         self._request = dict(request)
         self._arrays = arrays
         self._want_previews = want_previews
@@ -262,7 +261,6 @@ class JobThread:
             try:
                 assert wanted is not None
                 mesh = self.client.mesh(self.job_id, int(wanted["n"]))
-                self.previews_fetched += 1
                 self._preview = PreviewArrays(mesh, int(wanted.get("resolution") or 0))
             except (EngineProblem, KeyError, ValueError, TypeError) as problem:
                 # The engine may have dropped a preview that a newer one replaced; the result does not depend on it.

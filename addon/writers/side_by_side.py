@@ -52,7 +52,6 @@ class SetWriter(JobWriter):
         active = bpy.context.collection if scene is None else None
         self.home = Reference.of(active) if active is not None else None
         self.scene = Reference.of(scene or bpy.context.scene)
-        self._frame = frame
         self._matrix, self._bake = _without_scale(frame)
 
     def show_preview(self, arrays: MeshArrays) -> None:

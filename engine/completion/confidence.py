@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -213,8 +212,3 @@ def fit_calibration(known: list[Signals], unknown: list[Signals], most_false_war
     values = [confidence(s, made) for s in known]
     made.threshold = float(np.quantile(values, most_false_warnings))
     return made
-
-
-def as_card(calibration: Calibration) -> dict[str, Any]:
-    """For a prior's card."""
-    return asdict(calibration)

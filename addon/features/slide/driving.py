@@ -71,7 +71,6 @@ class Sliders:
     def __init__(self, running: session.Session) -> None:
         self._session = running
         self.problem: EngineProblem | None = None
-        self.meshes_shown = 0
         self.seconds: list[float] = []
         """From the question to its mesh, for coarse ones: the newest hundred."""
         self._drives: dict[int, _Drive] = {}
@@ -207,7 +206,6 @@ class Sliders:
             code.store(obj, answer.code, question.pose)
         obj[UNFINISHED] = True
         drive.shown = (question.values, question.resolution)
-        self.meshes_shown += 1
         if question.resolution == COARSE:
             self.seconds = [*self.seconds[-99:], time.monotonic() - question.asked]
         return True

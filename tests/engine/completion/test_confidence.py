@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,6 @@ from engine.completion.confidence import (
     DEFAULT,
     SIGNALS,
     Signals,
-    as_card,
     calibration_of,
     confidence,
     fit_calibration,
@@ -101,8 +100,8 @@ def test_calibration_separates_and_warns_of_few_of_the_known() -> None:
 def test_a_prior_may_bring_its_own_calibration(prior: Prior) -> None:
     own = fit_calibration(drawn(np.random.default_rng(0), -5, 30), drawn(np.random.default_rng(1), -4, 30))
     assert calibration_of(prior) == DEFAULT
-    assert calibration_of(replace(prior, card={**prior.card, "confidence": as_card(own)})) == own
-    for broken in ({}, {"means": [1]}, "no", {**as_card(own), "weights": [1.0]}):
+    assert calibration_of(replace(prior, card={**prior.card, "confidence": asdict(own)})) == own
+    for broken in ({}, {"means": [1]}, "no", {**asdict(own), "weights": [1.0]}):
         assert calibration_of(replace(prior, card={**prior.card, "confidence": broken})) == DEFAULT
 
 
