@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geometry.files import Loaded, axis_in_scene, load
+from ..geometry.files import Loaded, axis_in_scene, format_of, load
 from ..jobs.base import JobArrays
 from ..jobs.request import Request
 
@@ -21,7 +21,10 @@ R = TypeVar("R", bound=Request)
 
 
 def arrays_of(loaded: Loaded) -> JobArrays:
-    return JobArrays(loaded.points, loaded.normals, loaded.faces)
+    return JobArrays(
+        loaded.points, loaded.normals, loaded.faces, colours=loaded.shape.colours, materials=loaded.materials,
+        face_materials=loaded.face_materials,
+    )  # fmt: skip
 
 
 def read_input(path: Path, request: R) -> tuple[Loaded, R, R]:
@@ -72,7 +75,7 @@ def tell(report: dict[str, Any], loaded: Loaded, up: str = "+z") -> None:
         "dropped_points": loaded.dropped,
         "offset": loaded.offset.tolist(),
         "colours": loaded.colours is not None,
-        "materials": list(loaded.materials),
+        "materials": [material.name for material in loaded.materials],
     }
     if not is_elsewhere(loaded):
         return
@@ -101,4 +104,7 @@ def notes(loaded: Loaded, path: Path, output: Path) -> list[str]:
         x, y, z = loaded.offset
         place = f"({x:.12g}, {y:.12g}, {z:.12g})"
         lines.append(f"STL has no digits for places so far from the origin: {output.name} is about {place}.")
+    written = format_of(output)
+    if loaded.colours is not None and written is not None and not written.colours:
+        lines.append(f"{written.name} has no room for colours: {output.name} is without those of {path.name}.")
     return lines

@@ -43,7 +43,7 @@ def write(path: Path, mesh: Mesh, offset: NDArray[np.float64] | None = None) -> 
     if len(mesh.faces):
         write_mesh(path, mesh, offset)
     else:
-        write_cloud(path, PointCloud(mesh.vertices, mesh.normals), offset)
+        write_cloud(path, PointCloud(mesh.vertices, mesh.normals, colours=mesh.colours), offset)
 
 
 def finished(

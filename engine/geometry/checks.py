@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
 from .clouds import FloatArray, PointCloud
-from .meshes import Mesh, face_areas, vertex_normals
+from .meshes import Material, Mesh, face_areas, vertex_normals
 
 log = logging.getLogger(__name__)
 
@@ -104,13 +104,16 @@ def check_mesh(
     normals: ArrayLike | None = None,
     *,
     colours: FloatArray | None = None,
+    materials: tuple[Material, ...] = (),
+    face_materials: NDArray[np.integer[Any]] | None = None,
     source: str = "The input",
     notes: list[str] | None = None,
 ) -> Mesh:
     """Triangles as they came from a file or over the wire -> a mesh that everything after may rely on.
 
     The mesh may be open, broken, or overlap itself. Vertices that are NaN or infinite are dropped with their faces; so
-    are normals of which more than 5 % are zero or NaN. Vertices that no face uses stay.  notes: as of check_cloud.
+    are normals of which more than 5 % are zero or NaN. Vertices that no face uses stay.  face_materials: (F,) into
+    materials; left out where they are not one a face.  notes: as of check_cloud.
     Raises InputError (codes: see this module).
     """
     values = _rows_of_three(vertices, "vertices", source)
@@ -128,6 +131,9 @@ def check_mesh(
         raise _without_area(source)
     if int(index.min()) < 0 or int(index.max()) >= len(values):
         raise _faces_invalid(source, f"Faces refer to vertices outside 0 to {len(values) - 1:,}.")
+    numbers = face_materials
+    if numbers is not None and (len(numbers) != len(index) or int(numbers.max(initial=-1)) >= len(materials)):
+        numbers = None
     good = _finite_rows(values, source)
     directions = _checked_normals(normals, values, good, source, notes)
     if directions is not None and not bool(directions.any(axis=1).all()):
@@ -140,12 +146,15 @@ def check_mesh(
         _tell(f"{lost:,} of its vertices are not numbers; they and {faceless:,} faces are left out.", source, notes)
         number = np.cumsum(good) - 1
         values, index = values[good], number[index[keep]]
+        numbers = None if numbers is None else numbers[keep]
         directions = None if directions is None else directions[good]
         colours = None if colours is None else colours[good]
         if len(index) == 0:
             raise _without_area(source)
     _check_extent(values[np.unique(index)], source)
     mesh = Mesh(np.ascontiguousarray(values, np.float32), np.ascontiguousarray(index, np.int32), directions, colours)
+    if numbers is not None:
+        mesh.materials, mesh.face_materials = materials, np.maximum(numbers, -1).astype(np.int32)
     # Relative to the size, since a mesh in micrometres is as good as one in metres; below this, all is rounding.
     if not float(face_areas(mesh).sum()) > 1e-6 * float(np.ptp(values[np.unique(index)], axis=0).max()) ** 2:
         raise _without_area(source)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +17,22 @@ class PointCloud:
 
     points: (N, 3) float32.  normals: (N, 3) float32 of unit length, or None.
     viewpoint: (3,) float32 where the sensor stood, or None when unknown.
-    colours: (N, 3) float32, sRGB in 0..1, or None.
+    colours: (N, 3) float32, sRGB in 0..1, or None.  materials: (N,) int32, the number of the material that the surface
+    has at each point, -1 where it has none; or None.
     """
 
     points: FloatArray
     normals: FloatArray | None = None
     viewpoint: FloatArray | None = None
     colours: FloatArray | None = None
+    materials: NDArray[np.int32] | None = None
+
+    def at(self, which: NDArray[Any]) -> PointCloud:
+        """The points that a mask (N,) or an index (M,) chooses, with all that belongs to each."""
+        return replace(
+            self,
+            points=self.points[which],
+            normals=None if self.normals is None else self.normals[which],
+            colours=None if self.colours is None else self.colours[which],
+            materials=None if self.materials is None else self.materials[which],
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,18 +12,43 @@ from .clouds import FloatArray
 IntArray = NDArray[np.int32]
 
 
+@dataclass(frozen=True)
+class Material:
+    """name: as its file has it.  colour: its base colour, sRGB in 0..1; None where it is not known."""
+
+    name: str
+    colour: tuple[float, float, float] | None = None
+
+
 @dataclass
 class Mesh:
     """Triangles, counter-clockwise seen from outside.
 
     vertices: (V, 3) float32.  faces: (F, 3) int32 into vertices.
     normals: (V, 3) float32 unit vertex normals, or None.  colours: (V, 3) float32, sRGB in 0..1, or None.
+    seen: (V,) bool, whether a vertex's look was observed, else it is a guess; None: nobody asked.
+    materials, face_materials: (F,) int32 into them, -1 for a face without one; None where no face has any.
     """
 
     vertices: FloatArray
     faces: IntArray
     normals: FloatArray | None = None
     colours: FloatArray | None = None
+    seen: NDArray[np.bool_] | None = None
+    materials: tuple[Material, ...] = ()
+    face_materials: IntArray | None = None
+
+
+def material_colours(mesh: Mesh) -> FloatArray | None:
+    """(V, 3) sRGB: the base colour of the material that a vertex's faces have (of several the last), white where that
+    is not known; None where none is."""
+    if mesh.face_materials is None or all(material.colour is None for material in mesh.materials):
+        return None
+    colours = np.ones((len(mesh.vertices), 3), np.float32)
+    for number, material in enumerate(mesh.materials):
+        if material.colour is not None:
+            colours[np.unique(mesh.faces[mesh.face_materials == number])] = material.colour
+    return colours
 
 
 def face_areas(mesh: Mesh) -> NDArray[np.float64]:
@@ -66,11 +91,13 @@ def compacted(mesh: Mesh) -> Mesh:
     if bool(used.all()):
         return mesh
     number = (np.cumsum(used) - 1).astype(np.int32)
-    return Mesh(
-        mesh.vertices[used],
-        number[mesh.faces],
-        None if mesh.normals is None else mesh.normals[used],
-        None if mesh.colours is None else mesh.colours[used],
+    return replace(
+        mesh,
+        vertices=mesh.vertices[used],
+        faces=number[mesh.faces],
+        normals=None if mesh.normals is None else mesh.normals[used],
+        colours=None if mesh.colours is None else mesh.colours[used],
+        seen=None if mesh.seen is None else mesh.seen[used],
     )
 
 

@@ -16,6 +16,17 @@ Float64Array = NDArray[np.float64]
 def sample_surface(mesh: Mesh, n: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
     """(n, 3) points spread uniformly over the triangles' area, and (n, 3) unit normals of their faces; mesh's frame.
 
+    Raises InputError 'mesh_without_area'.
+    """
+    cloud = sample_cloud(mesh, n, rng)
+    assert cloud.normals is not None
+    return cloud.points, cloud.normals
+
+
+def sample_cloud(mesh: Mesh, n: int, rng: np.random.Generator) -> PointCloud:
+    """The same points and normals, with the colours that the surface has there (between those of the corners) and the
+    materials of their faces.
+
     Square-root barycentric sampling (Osada et al. 2002). Raises InputError 'mesh_without_area'.
     """
     total = np.cumsum(face_areas(mesh))
@@ -31,7 +42,16 @@ def sample_surface(mesh: Mesh, n: int, rng: np.random.Generator) -> tuple[FloatA
     root, along = np.sqrt(rng.random((n, 1))), rng.random((n, 1))
     a, b, c = mesh.vertices.astype(np.float64)[mesh.faces[face].T]
     points = (1.0 - root) * a + root * (1.0 - along) * b + root * along * c
-    return points.astype(np.float32), face_normals(Mesh(mesh.vertices, mesh.faces[face]))
+    colours = None
+    if mesh.colours is not None:
+        a, b, c = mesh.colours.astype(np.float64)[mesh.faces[face].T]
+        colours = ((1.0 - root) * a + root * (1.0 - along) * b + root * along * c).astype(np.float32)
+    return PointCloud(
+        points.astype(np.float32),
+        face_normals(Mesh(mesh.vertices, mesh.faces[face])),
+        colours=colours,
+        materials=None if mesh.face_materials is None else mesh.face_materials[face],
+    )
 
 
 def subsample(cloud: PointCloud, n: int, rng: np.random.Generator) -> PointCloud:
@@ -69,7 +89,7 @@ def subsample(cloud: PointCloud, n: int, rng: np.random.Generator) -> PointCloud
             high = size
     picked = chosen[np.sort(best)[:n]] if len(best) <= 1.02 * n else chosen[rng.choice(best, n, replace=False)]
     picked = np.sort(picked)
-    return PointCloud(cloud.points[picked], None if cloud.normals is None else cloud.normals[picked], cloud.viewpoint)
+    return cloud.at(picked)
 
 
 def _first_of_voxels(points: FloatArray, size: float) -> NDArray[np.int64]:
@@ -94,7 +114,7 @@ def remove_duplicates(cloud: PointCloud) -> PointCloud:
     first = np.sort(np.unique(keys, return_index=True)[1])
     if len(first) == len(rows):
         return cloud
-    return PointCloud(cloud.points[first], None if cloud.normals is None else cloud.normals[first], cloud.viewpoint)
+    return cloud.at(first)
 
 
 def estimate_normals(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -69,8 +69,9 @@ def yaw_rotation(angle: float) -> Float64Array:
 
 def moved_cloud(cloud: PointCloud, transform: Similarity) -> PointCloud:
     """The cloud in the transform's target frame, its normals and viewpoint with it."""
-    return PointCloud(
-        transform.apply(cloud.points),
-        None if cloud.normals is None else transform.apply_to_directions(cloud.normals),
-        None if cloud.viewpoint is None else transform.apply(cloud.viewpoint[None])[0],
+    return replace(
+        cloud,
+        points=transform.apply(cloud.points),
+        normals=None if cloud.normals is None else transform.apply_to_directions(cloud.normals),
+        viewpoint=None if cloud.viewpoint is None else transform.apply(cloud.viewpoint[None])[0],
     )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .. import __version__
 from ..errors import Cancelled
 from ..geometry.clouds import FloatArray
-from ..geometry.meshes import IntArray, Mesh
+from ..geometry.meshes import IntArray, Material, Mesh
 from ..geometry.transforms import Similarity
 
 if TYPE_CHECKING:
@@ -42,8 +42,9 @@ class JobArrays:
     faces: (F, 3) int32 into points where the input is a mesh (its surface is sampled by the engine), or None.
     code: of a shape that has one.  kept, kept_normals: (K, 3), the part that variants leave as it is.
     others: further shapes of a blend (points, normals, faces, code, colours).  colours: (N, 3) float32, sRGB in 0..1,
-    of the points, or None.  offset: (3,) float64, what to add to all points, and to all results, for the places in the
-    world of a survey, whose coordinates float32 cannot hold; None = nothing.
+    of the points, or None.  materials, face_materials: (F,) int32 into them, of a mesh's faces, -1 for none; or None.
+    offset: (3,) float64, what to add to all points, and to all results, for the places in the world of a survey, whose
+    coordinates float32 cannot hold; None = nothing.
     """
 
     points: FloatArray
@@ -54,7 +55,26 @@ class JobArrays:
     kept_normals: FloatArray | None = None
     others: list[JobArrays] = field(default_factory=list)
     colours: FloatArray | None = None
+    materials: tuple[Material, ...] = ()
+    face_materials: IntArray | None = None
     offset: NDArray[np.float64] | None = None
+
+    @property
+    def has_faces(self) -> bool:
+        return self.faces is not None and len(self.faces) > 0
+
+    @property
+    def mesh(self) -> Mesh:
+        """The input as a mesh, of one that has faces."""
+        assert self.faces is not None
+        return Mesh(
+            self.points, self.faces, self.normals, self.colours, None, self.materials, self.face_materials
+        )
+
+    @property
+    def shape_alone(self) -> JobArrays:
+        """Without what the surface looks like."""
+        return replace(self, colours=None, materials=(), face_materials=None)
 
 
 @dataclass

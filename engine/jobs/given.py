@@ -110,6 +110,6 @@ def _given_shape(
         part(progress.stage, progress.fraction)
 
     callbacks = JobCallbacks(on_progress, job.callbacks.on_preview, job.callbacks.should_stop)
-    code_and_pose = find("complete").runner()(settings, arrays, callbacks).codes[0]
+    code_and_pose = find("complete").runner()(settings, arrays.shape_alone, callbacks).codes[0]
     assert code_and_pose is not None  # the prior has a latent distribution
     return GivenShape(code_tensor(job.prior, code_and_pose.code), similarity_of(code_and_pose.pose), "completed")

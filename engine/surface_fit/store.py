@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from ..errors import InputError
 from ..folders import default_data_dir
-from ..geometry.clouds import FloatArray
+from ..geometry.clouds import FloatArray, PointCloud
 from .base import FittedField, field_kinds
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 FORMAT = "shapewright-field-1"
 KEPT_FIELDS = 64
 KEPT_BYTES = 1024 * 2**20
+_DENSE = ("points", "colours", "materials", "viewpoint")
 _OURS = re.compile(r"[0-9a-f]{32}\.(safetensors|[0-9]+\.part)")
 
 
@@ -35,23 +36,29 @@ _OURS = re.compile(r"[0-9a-f]{32}\.(safetensors|[0-9]+\.part)")
 class KeptField:
     """field: on the device asked for.  points: (P, 3) some of the cloud in the unit frame, for trimming and residuals.
     reach: (P,) how far from each point the surface may go where boundaries stay open.
-    about: the report of the fit and to_scene as scale and translation."""
+    about: the report of the fit and to_scene as scale and translation.  dense: points that say what the surface looks
+    like, unit frame, where the input said it."""
 
     field: FittedField
     points: FloatArray
     reach: FloatArray
     about: dict[str, Any]
+    dense: PointCloud | None = None
 
 
 def store_folder() -> Path:
     return default_data_dir() / "fields"
 
 
-def keep_field(fitted: FittedField, points: FloatArray, reach: FloatArray, about: dict[str, Any]) -> str | None:
+def keep_field(
+    fitted: FittedField, points: FloatArray, reach: FloatArray, about: dict[str, Any], dense: PointCloud | None = None
+) -> str | None:
     """Write the field; returns its id, or None where the disk does not take it (the fit is not lost for that)."""
     tensors, arguments = fitted.to_state()
     content = {f"field.{name}": tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     content |= {"points": torch.as_tensor(points), "reach": torch.as_tensor(reach)}
+    arrays = {name: getattr(dense, name) for name in _DENSE if dense is not None}
+    content |= {f"dense.{name}": torch.as_tensor(array) for name, array in arrays.items() if array is not None}
     card = {"format": FORMAT, "kind": fitted.kind, "arguments": arguments, "about": about}
     number = uuid.uuid4().hex
     folder = store_folder()
@@ -81,7 +88,13 @@ def load_field(number: str, device: torch.device) -> KeptField:
             raise ValueError(f"its format is {card['format']}")
         parts = {name[6:]: tensor.to(device) for name, tensor in tensors.items() if name.startswith("field.")}
         fitted = field_kinds()[card["kind"]](parts, card["arguments"])
-        kept = KeptField(fitted, tensors["points"].numpy(), tensors["reach"].numpy(), dict(card["about"]))
+        dense = {name: tensors[f"dense.{name}"].numpy() for name in _DENSE if f"dense.{name}" in tensors}
+        kept = KeptField(
+            fitted, tensors["points"].numpy(), tensors["reach"].numpy(), dict(card["about"]),
+            PointCloud(**dense) if dense else None,
+        )  # fmt: skip
+        if len({len(array) for name, array in dense.items() if name != "viewpoint"}) > 1:
+            raise ValueError("its points have not a colour or material each")
         if kept.points.ndim != 2 or kept.points.shape[1] != 3 or len(kept.points) != len(kept.reach):
             raise ValueError("its points are not rows of three")
     except FileNotFoundError:

@@ -10,16 +10,20 @@ from numpy.typing import NDArray
 
 from ..geometry.checks import check_cloud, check_mesh
 from ..geometry.clouds import FloatArray
-from ..geometry.meshes import IntArray, Mesh, vertex_normals
+from ..geometry.meshes import IntArray, Material, Mesh, vertex_normals
 from ..jobs.base import JobArrays, ShapeCode
 from ..jobs.kinds import Kind
-from .npz import CODE, MAX_ROWS, POSE, Member, exactly, malformed, read_npz, rows, write_npz
+from .npz import CODE, MAX_NAMES, MAX_ROWS, POSE, Member, exactly, malformed, one_each, read_npz, rows, write_npz
 
 MAX_SHAPES = 16  # in one request
 
+_MATERIALS = {
+    "face_materials": one_each("iu", 2 * MAX_ROWS), "material_names": one_each("U", MAX_NAMES),
+    "material_colours": rows("f", MAX_NAMES),
+}  # fmt: skip
 _SHAPE_MEMBERS = {
     "points": rows("fiu"), "normals": rows("fiu"), "faces": rows("iu", 2 * MAX_ROWS), "colours": rows("f"),
-    "code": CODE, "pose": POSE,
+    "code": CODE, "pose": POSE, **_MATERIALS,
 }  # fmt: skip
 _SUFFIXES = ["", *(f"_{n}" for n in range(2, MAX_SHAPES + 1))]
 _INPUT_MEMBERS: dict[str, Member] = {
@@ -28,7 +32,7 @@ _INPUT_MEMBERS: dict[str, Member] = {
 _OF_ALL: dict[str, Member] = {"kept": rows("fiu"), "kept_normals": rows("fiu"), "offset": exactly("f", 3)}
 _MESH_MEMBERS = {
     "vertices": rows("f"), "faces": rows("iu", 2 * MAX_ROWS), "normals": rows("f"), "colours": rows("f"),
-    "code": CODE, "pose": POSE,
+    "seen": one_each("iu"), "code": CODE, "pose": POSE, **_MATERIALS,
 }  # fmt: skip
 
 
@@ -36,8 +40,8 @@ _MESH_MEMBERS = {
 
 
 def unpack_arrays(source: Path | bytes) -> JobArrays:
-    """NPZ -> JobArrays: points (N, 3); normals, faces, colours where they came; code and pose; the same of a second
-    shape in points_2, code_2 ..., and so on; kept, kept_normals; offset.
+    """NPZ -> JobArrays: points (N, 3); normals, faces, colours, materials where they came; code and pose; the same of a
+    second shape in points_2, code_2 ..., and so on; kept, kept_normals; offset.
 
     Raises InputError 'arrays_invalid' or 'arrays_too_large' before anything of the declared size is allocated. Values
     (NaN, degenerate and so on) are `checked_arrays`'s matter.
@@ -77,6 +81,7 @@ def pack_arrays(arrays: JobArrays) -> bytes:
             members[f"faces{suffix}"] = np.asarray(shape.faces, np.int32)
         if shape.colours is not None:
             members[f"colours{suffix}"] = np.asarray(shape.colours, np.float32)
+        members |= _material_members(shape.materials, shape.face_materials, suffix)
         members |= _code_members(shape.code, suffix)
     if arrays.offset is not None:
         members["offset"] = np.asarray(arrays.offset, np.float64)
@@ -113,8 +118,14 @@ def _checked_shape(shape: JobArrays) -> JobArrays:
     if shape.code is not None and len(shape.points) == 0:
         return shape
     if shape.faces is not None and len(shape.faces):
-        mesh = check_mesh(shape.points, shape.faces, shape.normals, colours=shape.colours)
-        return JobArrays(mesh.vertices, mesh.normals, mesh.faces, shape.code, colours=mesh.colours)
+        mesh = check_mesh(
+            shape.points, shape.faces, shape.normals, colours=shape.colours, materials=shape.materials,
+            face_materials=shape.face_materials,
+        )  # fmt: skip
+        return JobArrays(
+            mesh.vertices, mesh.normals, mesh.faces, shape.code, colours=mesh.colours, materials=mesh.materials,
+            face_materials=mesh.face_materials,
+        )  # fmt: skip
     cloud = check_cloud(shape.points, shape.normals, colours=shape.colours)
     return JobArrays(cloud.points, cloud.normals, None, shape.code, colours=cloud.colours)
 
@@ -126,9 +137,11 @@ def _shape(members: dict[str, NDArray[Any]], suffix: str) -> JobArrays:
     if normals is not None and len(normals) != len(points):
         raise malformed(f"There are {len(points)} points and {len(normals)} normals.")
     faces = _faces(members[f"faces{suffix}"], len(points)) if f"faces{suffix}" in members else None
+    materials, face_materials = _materials(members, 0 if faces is None else len(faces), suffix)
     return JobArrays(
-        points, normals, faces, _code(members, suffix), colours=_colours(members, f"colours{suffix}", len(points))
-    )
+        points, normals, faces, _code(members, suffix), colours=_colours(members, f"colours{suffix}", len(points)),
+        materials=materials, face_materials=face_materials,
+    )  # fmt: skip
 
 
 # -------------------------------------------------------------------------------------------------------------- meshes
@@ -136,14 +149,17 @@ def _shape(members: dict[str, NDArray[Any]], suffix: str) -> JobArrays:
 
 def pack_mesh(mesh: Mesh, code: ShapeCode | None = None) -> bytes:
     """Mesh -> NPZ with vertices (V, 3) float32, faces (F, 3) int32, normals (V, 3) float32 (made where absent), and,
-    where the mesh has them, colours (V, 3) float32, code float32 and pose (4, 4) float64."""
+    where the mesh has them, colours (V, 3) float32, seen (V,) uint8, face_materials (F,) int32 with material_names (M,)
+    and material_colours (M, 3) float32, NaN for unknown, code float32 and pose (4, 4) float64."""
     vertices = np.asarray(mesh.vertices, np.float32)
     faces = np.asarray(mesh.faces, np.int32)
     normals = mesh.normals if mesh.normals is not None else vertex_normals(Mesh(vertices, faces))
     members = {"vertices": vertices, "faces": faces, "normals": np.asarray(normals, np.float32)}
     if mesh.colours is not None:
         members["colours"] = np.asarray(mesh.colours, np.float32)
-    return write_npz(members | _code_members(code))
+    if mesh.seen is not None:
+        members["seen"] = np.asarray(mesh.seen, np.uint8)
+    return write_npz(members | _material_members(mesh.materials, mesh.face_materials) | _code_members(code))
 
 
 def unpack_mesh(source: Path | bytes) -> tuple[Mesh, ShapeCode | None]:
@@ -153,8 +169,11 @@ def unpack_mesh(source: Path | bytes) -> tuple[Mesh, ShapeCode | None]:
     normals = _float32(members["normals"]) if "normals" in members else None
     if normals is not None and len(normals) != len(vertices):
         raise malformed(f"There are {len(vertices)} vertices and {len(normals)} normals.")
-    colours = _colours(members, "colours", len(vertices))
-    return Mesh(vertices, _faces(members["faces"], len(vertices)), normals, colours), _code(members)
+    colours, faces = _colours(members, "colours", len(vertices)), _faces(members["faces"], len(vertices))
+    seen = members["seen"].astype(bool) if "seen" in members else None
+    if seen is not None and len(seen) != len(vertices):
+        raise malformed(f"There are {len(vertices)} vertices and 'seen' has {len(seen)} rows.")
+    return Mesh(vertices, faces, normals, colours, seen, *_materials(members, len(faces))), _code(members)
 
 
 # --------------------------------------------------------------------------------------------------------------- parts
@@ -180,6 +199,44 @@ def _colours(members: dict[str, NDArray[Any]], name: str, count: int) -> FloatAr
     if not ((colours >= 0) & (colours <= 1)).all():  # false for NaN too
         raise malformed(f"'{name}' has numbers outside 0 to 1.")
     return colours
+
+
+def _materials(
+    members: dict[str, NDArray[Any]], faces: int, suffix: str = ""
+) -> tuple[tuple[Material, ...], IntArray | None]:
+    """The materials that were sent and (F,) each face's; none where none were."""
+    numbers, names, colours = (members.get(f"{name}{suffix}") for name in _MATERIALS)
+    if numbers is None:
+        if names is not None or colours is not None:
+            raise malformed(f"'material_names{suffix}' or 'material_colours{suffix}' come without 'face_materials'.")
+        return (), None
+    if len(numbers) != faces:
+        raise malformed(f"There are {faces} faces and 'face_materials{suffix}' has {len(numbers)} rows.")
+    if names is None or (colours is not None and len(colours) != len(names)):
+        raise malformed(f"'face_materials{suffix}' needs 'material_names', and of colours as many or none.")
+    if len(numbers) and (int(numbers.min()) < -1 or int(numbers.max()) >= len(names)):
+        raise malformed(f"'face_materials{suffix}' refers to materials outside -1 to {len(names) - 1}.")
+    rows = np.full((len(names), 3), np.nan) if colours is None else colours.astype(np.float64)
+    known = [bool(np.isfinite(row).all()) for row in rows]
+    materials = tuple(
+        Material(str(name), tuple(row.clip(0, 1).tolist()) if known_ else None)
+        for name, row, known_ in zip(names, rows, known, strict=True)
+    )
+    return materials, numbers.astype(np.int32)
+
+
+def _material_members(
+    materials: tuple[Material, ...], face_materials: IntArray | None, suffix: str = ""
+) -> dict[str, NDArray[Any]]:
+    if face_materials is None:
+        return {}
+    shown = materials[:MAX_NAMES]
+    colours = [(np.nan,) * 3 if material.colour is None else material.colour for material in shown]
+    return {
+        f"face_materials{suffix}": np.where(face_materials < len(shown), face_materials, -1).astype(np.int32),
+        f"material_names{suffix}": np.array([material.name[:200] for material in shown], np.str_),
+        f"material_colours{suffix}": np.array(colours, np.float32).reshape(-1, 3),
+    }
 
 
 def _code(members: dict[str, NDArray[Any]], suffix: str = "") -> ShapeCode | None:

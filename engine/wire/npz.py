@@ -26,6 +26,8 @@ MAX_ROWS = 20_000_000
 MAX_COMPRESSION = 200  # deflate reaches 1000 on zeros; coordinates never come near
 MAX_CODE = 2**20  # numbers of a code
 MAX_TEXT = 4096  # bytes
+MAX_NAMES = 1024
+MAX_NAMES_BYTES = 2**20
 
 Shape = tuple[int, ...]
 
@@ -33,10 +35,11 @@ Shape = tuple[int, ...]
 @dataclass(frozen=True)
 class Member:
     """What an array may be.  kinds: NumPy's letters, such as 'f' or 'iu'.  check: of its shape, raises InputError for
-    one that it may not have; called with the member's name and shape."""
+    one that it may not have; called with the member's name and shape.  most_text: bytes of one that holds text."""
 
     kinds: str
     check: Callable[[str, Shape], None]
+    most_text: int = MAX_TEXT
 
 
 def rows(kinds: str, most: int = MAX_ROWS) -> Member:
@@ -49,6 +52,18 @@ def rows(kinds: str, most: int = MAX_ROWS) -> Member:
             raise too_large(f"'{name}' declares {shape[0]:,} rows.")
 
     return Member(kinds, check)
+
+
+def one_each(kinds: str, most: int = MAX_ROWS) -> Member:
+    """(n,), n at most `most`."""
+
+    def check(name: str, shape: Shape) -> None:
+        if len(shape) != 1:
+            raise malformed(f"'{name}' has the shape {shape}; (n,) is expected.")
+        if shape[0] > most:
+            raise too_large(f"'{name}' declares {shape[0]:,} rows.")
+
+    return Member(kinds, check, MAX_NAMES_BYTES)
 
 
 def exactly(kinds: str, *expected: int) -> Member:
@@ -164,8 +179,8 @@ def _check_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo, may_be: Mem
     numbers = header.dtype.itemsize in (1, 2, 4, 8)
     if header.dtype.kind not in may_be.kinds or not (numbers or "U" in may_be.kinds):
         raise malformed(f"'{name}' has the type {header.dtype}; {_expected(may_be)} expected.")
-    if "U" in may_be.kinds and header.nbytes > MAX_TEXT:
-        raise malformed(f"'{name}' is a text of {header.nbytes} bytes; at most {MAX_TEXT} are read.")
+    if "U" in may_be.kinds and header.nbytes > may_be.most_text:
+        raise malformed(f"'{name}' is a text of {header.nbytes} bytes; at most {may_be.most_text} are read.")
     may_be.check(name, header.shape)
     if header.nbytes != member.file_size - offset:
         raise malformed(f"'{name}' declares {header.nbytes} bytes and holds {member.file_size - offset}.")

@@ -24,9 +24,3 @@ def picture_colours(uv: NDArray[Any], picture: Any) -> NDArray[np.float32] | Non
     except Exception:  # Pillow's decoders raise whatever they like on damaged data
         return None
     return None if colours is None else (np.asarray(colours)[:, :3] / np.float32(255.0)).astype(np.float32)
-
-
-def face_colours_to_vertices(colours: NDArray[np.float32], faces: NDArray[Any], colour: NDArray[np.float32]) -> None:
-    """Give the corners of faces (F, 3) one colour (3,), in place."""
-    scale = 255.0 if float(colour.max(initial=0.0)) > 1.0 else 1.0
-    colours[np.unique(faces)] = (colour / scale).clip(0, 1)

@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..meshes import Mesh
+from ..meshes import Material
 from . import gates
 from .appearance import picture_colours
 from .gates import Damaged, Float64Array, Int64Array, check_counts, short, too_large, unsupported
-from .gltf_arrays import Arrays
+from .gltf_arrays import Z_UP, Arrays
+from .gltf_writing import write_glb
 from .loaded import Raw
 from .registry import Format
 
@@ -31,9 +32,6 @@ DRACO = "KHR_draco_mesh_compression"
 READ = {DRACO, "KHR_mesh_quantization"}
 """Extensions about the shape that are read. Others about it are refused where they are required; those about materials,
 pictures, lights and animations change nothing."""
-
-Z_UP = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
-"""glTF's y up to z up."""
 
 
 def read_glb(path: Path) -> Raw:
@@ -88,20 +86,22 @@ class _Pieces:
     colours: list[NDArray[np.float32] | None] = field(default_factory=list)
     faces: list[Int64Array] = field(default_factory=list)
     materials: list[NDArray[np.int32]] = field(default_factory=list)
+    own_colours: bool = False
+    """Whether any colours say more than the materials' base colours do."""
     count: int = 0
 
-    def raw(self, names: tuple[str, ...], notes: list[str]) -> Raw:
+    def raw(self, materials: tuple[Material, ...], notes: list[str]) -> Raw:
         normals = (
             None if any(n is None for n in self.normals) else np.concatenate([n for n in self.normals if n is not None])
         )
         colours = None
-        if any(colour is not None for colour in self.colours):
+        if any(colour is not None for colour in self.colours) and (self.own_colours or not materials):
             filled = [np.ones((len(p), 3), np.float32) if c is None else c
                       for p, c in zip(self.points, self.colours, strict=True)]  # fmt: skip
             colours = np.concatenate(filled)
         faces = np.concatenate(self.faces) if self.faces else None
-        materials = np.concatenate(self.materials) if self.materials and names else None
-        return Raw(np.concatenate(self.points), normals, faces, None, colours, names, materials, notes)
+        numbers = np.concatenate(self.materials) if self.materials and materials else None
+        return Raw(np.concatenate(self.points), normals, faces, None, colours, materials, numbers, notes)
 
 
 class _Reader:
@@ -111,6 +111,8 @@ class _Reader:
         self.path, self.tree = path, tree
         self.arrays = Arrays(path, tree, binary)
         self.pictures: dict[int, Any] = {}
+        self.pictured = any("baseColorTexture" in m.get("pbrMetallicRoughness", {}) for m in tree.get("materials", []))
+        self.pictured |= any("COLOR_0" in p["attributes"] for m in tree.get("meshes", []) for p in m["primitives"])
 
     def read(self) -> Raw:
         for extension in sorted(set(self.tree.get("extensionsRequired", ())) - READ):
@@ -119,24 +121,39 @@ class _Reader:
                 raise unsupported(self.path.name, f"It cannot be read without the extension {extension[:80]}.", remedy)
         surface, loose = _Pieces(), _Pieces()
         for mesh, matrix in self._instances():
+            there: dict[tuple[int, ...], tuple[int, int]] = {}
             for primitive in self.tree["meshes"][mesh]["primitives"]:
-                self._add(primitive, matrix, surface, loose)
-        names = tuple(str(m.get("name", f"material {i}")) for i, m in enumerate(self.tree.get("materials", [])))
+                self._add(primitive, matrix, surface, loose, there)
+        materials = tuple(
+            Material(str(m.get("name", f"material {i}")), _base_colour(m))
+            for i, m in enumerate(self.tree.get("materials", []))
+        )
         notes: list[str] = []
         if surface.faces:
             if loose.count:
                 notes.append(f"It has triangles and {loose.count:,} loose points; the points are not used.")
-            return surface.raw(names, notes)
+            return surface.raw(materials, notes)
         if loose.count:
             return loose.raw((), notes)
         raise Damaged("Its scene has no triangles and no points.")
 
-    def _add(self, primitive: dict[str, Any], matrix: Float64Array, surface: _Pieces, loose: _Pieces) -> None:
+    def _add(
+        self, primitive: dict[str, Any], matrix: Float64Array, surface: _Pieces, loose: _Pieces,
+        there: dict[tuple[int, ...], tuple[int, int]],
+    ) -> None:  # fmt: skip
+        """there: arrays of vertices -> where the points of a primitive that has them begin, and how many they are.
+        Parts of one surface, a material each, share theirs, and stay one surface."""
         attributes = primitive["attributes"]
         mode = primitive.get("mode", 4)
         if "POSITION" not in attributes or mode not in (0, 4, 5, 6):
             return  # lines
         unpacked = self._draco(primitive)
+        arrays = (attributes["POSITION"], attributes.get("NORMAL", -1), attributes.get("COLOR_0", -1))
+        shared = unpacked is None and mode != 0 and ("COLOR_0" in attributes or not self.pictured)
+        if shared and arrays in there and "indices" in primitive:
+            again = self.arrays.values(primitive["indices"], 1).ravel().astype(np.int64)
+            self._triangles(primitive, again, *there[arrays], matrix, surface)
+            return
         if unpacked is None:
             local = self.arrays.values(attributes["POSITION"], 3).astype(np.float64)
             given = self.arrays.values(attributes["NORMAL"], 3) if "NORMAL" in attributes else None
@@ -152,20 +169,31 @@ class _Reader:
             turned = given.astype(np.float64) @ np.linalg.inv(linear)
         into = loose if mode == 0 else surface
         check_counts(self.path.name, into.count + len(points), sum(map(len, into.faces)))
-        colours = None if unpacked is not None else self._colours(primitive, len(points))
+        colours, own = (None, False) if unpacked is not None else self._colours(primitive, len(points))
+        into.own_colours |= own or mode == 0
         if mode != 0:
             corners = np.arange(len(points)) if index is None else index.astype(np.int64)
-            triangles = _triangles(corners, mode)
-            if len(triangles) and int(triangles.max()) >= len(points):
-                raise Damaged("A triangle refers to a vertex that is not there.")
-            if np.linalg.det(linear) < 0:
-                triangles = triangles[:, ::-1]
-            into.faces.append(triangles + into.count)
-            into.materials.append(np.full(len(triangles), primitive.get("material", -1), np.int32))
+            self._triangles(primitive, corners, into.count, len(points), matrix, into)
+        if shared:
+            there[arrays] = into.count, len(points)
         into.points.append(points)
         into.normals.append(turned)
         into.colours.append(colours)
         into.count += len(points)
+
+    def _triangles(
+        self, primitive: dict[str, Any], corners: Int64Array, start: int, count: int, matrix: Float64Array,
+        into: _Pieces,
+    ) -> None:  # fmt: skip
+        """The triangles of a primitive whose `count` points begin at `start`."""
+        triangles = _triangles(corners, primitive.get("mode", 4))
+        if len(triangles) and int(triangles.max()) >= count:
+            raise Damaged("A triangle refers to a vertex that is not there.")
+        if np.linalg.det(matrix[:3, :3]) < 0:
+            triangles = triangles[:, ::-1]
+        check_counts(self.path.name, into.count, sum(map(len, into.faces)) + len(triangles))
+        into.faces.append(triangles + start)
+        into.materials.append(np.full(len(triangles), primitive.get("material", -1), np.int32))
 
     def _draco(self, primitive: dict[str, Any]) -> tuple[Float64Array, NDArray[Any] | None, NDArray[Any]] | None:
         """Positions, normals and corners of a primitive that is there in compressed form only; None: it is not."""
@@ -188,8 +216,9 @@ class _Reader:
         normals = None if normals is None or len(normals) != len(points) else np.asarray(normals)
         return points, normals, np.asarray(getattr(found, "faces", np.zeros((0, 3))), np.int64).ravel()
 
-    def _colours(self, primitive: dict[str, Any], count: int) -> NDArray[np.float32] | None:
-        """(N, 3) sRGB: the vertices' own, else the material's picture, else its colour; None where it has none."""
+    def _colours(self, primitive: dict[str, Any], count: int) -> tuple[NDArray[np.float32] | None, bool]:
+        """(N, 3) sRGB: the vertices' own, else the material's picture, else its colour; None where it has none. And
+        whether that is more than the material's colour."""
         from trimesh.visual.color import linear_to_srgb
 
         attributes = primitive["attributes"]
@@ -198,21 +227,19 @@ class _Reader:
             linear = self.arrays.values(attributes["COLOR_0"], width)[:, :3].astype(np.float64)
             if len(linear) != count:
                 raise Damaged("A primitive has not as many colours as positions.")
-            return np.asarray(linear_to_srgb(np.nan_to_num(linear).clip(0, 1)), np.float32)
+            return np.asarray(linear_to_srgb(np.nan_to_num(linear).clip(0, 1)), np.float32), True
         if "material" not in primitive:
-            return None
-        physical = self.tree["materials"][primitive["material"]].get("pbrMetallicRoughness", {})
+            return None, False
+        material = self.tree["materials"][primitive["material"]]
+        physical = material.get("pbrMetallicRoughness", {})
         texture = physical.get("baseColorTexture")
         if texture is not None and f"TEXCOORD_{int(texture.get('texCoord', 0))}" in attributes:
             uv = self.arrays.values(attributes[f"TEXCOORD_{int(texture.get('texCoord', 0))}"], 2).astype(np.float64)
             picture = self._picture(int(texture["index"]))
             if picture is not None and len(uv) == count:
-                return picture_colours(uv * [1, -1] + [0, 1], picture)
-        factor = physical.get("baseColorFactor")
-        if factor is None:
-            return None
-        shown = linear_to_srgb(np.array([float(v) for v in factor[:3]]).clip(0, 1))
-        return np.tile(np.asarray(shown, np.float32), (count, 1))
+                return picture_colours(uv * [1, -1] + [0, 1], picture), True
+        colour = _base_colour(material)
+        return (None if colour is None else np.tile(np.array(colour, np.float32), (count, 1))), False
 
     def _picture(self, texture: int) -> Any:
         """The picture of a texture, opened but not decoded, or None: the shape matters more than its colour."""
@@ -261,6 +288,17 @@ class _Reader:
         return found
 
 
+def _base_colour(material: dict[str, Any]) -> tuple[float, float, float] | None:
+    """sRGB, of a glTF material that says it."""
+    from trimesh.visual.color import linear_to_srgb
+
+    factor = material.get("pbrMetallicRoughness", {}).get("baseColorFactor")
+    if factor is None:
+        return None
+    r, g, b = linear_to_srgb(np.nan_to_num([float(v) for v in factor[:3]]).clip(0, 1)).tolist()
+    return r, g, b
+
+
 def _node_matrix(node: dict[str, Any]) -> Float64Array:
     if "matrix" in node:
         return np.array(node["matrix"], np.float64).reshape(4, 4).T
@@ -290,65 +328,8 @@ def _triangles(index: Int64Array, mode: int) -> Int64Array:
     return strip
 
 
-# --- writing ---------------------------------------------------------------------------------------------------------
-
-
-def _write_glb(mesh: Mesh, offset: Float64Array) -> bytes:
-    """y up. An offset becomes the node's translation, which JSON carries in double precision."""
-    arrays: list[NDArray[Any]] = [
-        np.ascontiguousarray(mesh.vertices @ Z_UP, "<f4")
-    ]  # @ R is R transposed: back to y up
-    accessors: list[dict[str, Any]] = [
-        {
-            "componentType": 5126,
-            "type": "VEC3",
-            "count": len(mesh.vertices),
-            "min": arrays[0].min(axis=0).tolist(),
-            "max": arrays[0].max(axis=0).tolist(),
-        }
-    ]
-    attributes = {"POSITION": 0}
-    if mesh.normals is not None:
-        attributes["NORMAL"] = len(arrays)
-        arrays.append(np.ascontiguousarray(mesh.normals @ Z_UP, "<f4"))
-        accessors.append({"componentType": 5126, "type": "VEC3", "count": len(mesh.normals)})
-    if mesh.colours is not None:
-        from trimesh.visual.color import srgb_to_linear
-
-        attributes["COLOR_0"] = len(arrays)
-        arrays.append(np.ascontiguousarray(srgb_to_linear(mesh.colours.astype(np.float64)), "<f4"))
-        accessors.append({"componentType": 5126, "type": "VEC3", "count": len(mesh.colours)})
-    arrays.append(np.ascontiguousarray(mesh.faces, "<u4").reshape(-1))
-    accessors.append({"componentType": 5125, "type": "SCALAR", "count": 3 * len(mesh.faces)})
-    views, at = [], 0
-    for i, array in enumerate(arrays):
-        accessors[i]["bufferView"] = i
-        target = 34963 if i == len(arrays) - 1 else 34962
-        views.append({"buffer": 0, "byteOffset": at, "byteLength": array.nbytes, "target": target})
-        at += array.nbytes  # multiples of four, as glTF asks
-    node: dict[str, Any] = {"mesh": 0}
-    if offset.any():
-        node["translation"] = (offset @ Z_UP).tolist()
-    tree = {
-        "asset": {"version": "2.0", "generator": "Shapewright"},
-        "scene": 0,
-        "scenes": [{"nodes": [0]}],
-        "nodes": [node],
-        "meshes": [{"primitives": [{"attributes": attributes, "indices": len(arrays) - 1}]}],
-        "accessors": accessors,
-        "bufferViews": views,
-        "buffers": [{"byteLength": at}],
-    }
-    text = json.dumps(tree, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 4)
-    head = struct.pack("<4sII", b"glTF", 2, 12 + 8 + len(text) + 8 + at)
-    return b"".join(
-        [head, struct.pack("<I4s", len(text), b"JSON"), text, struct.pack("<I4s", at, b"BIN\0"), *map(bytes, arrays)]
-    )
-
-
 FORMATS = (
-    Format("GLB", (".glb",), read_glb, _write_glb, by="own; pictures: trimesh; Draco: DracoPy",
+    Format("GLB", (".glb",), read_glb, write_glb, by="own; pictures: trimesh; Draco: DracoPy",
            carries="points, faces, normals, colours, materials"),
     Format("glTF", (".gltf",), read_gltf, by="own; pictures: trimesh; Draco: DracoPy",
            carries="points, faces, normals, colours, materials"),

@@ -16,6 +16,9 @@ from .gates import Damaged, check_counts, short
 _TYPES = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
 
+Z_UP = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
+"""glTF's y up to z up."""
+
 
 class Arrays:
     """What a tree's accessors hold. binary: the chunk of a GLB."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import InputError
+from ..meshes import Material
 from .gates import Damaged
 from .loaded import Raw
 
@@ -54,4 +55,5 @@ def read_isolated(path: Path) -> Raw:
             raise Damaged(told.get("damaged", f"The library that reads it broke down (status {done.returncode})."))
         with np.load(folder / "raw.npz", allow_pickle=False) as arrays:
             found: dict[str, NDArray[Any]] = {key: arrays[key] for key in arrays.files}
-    return Raw(**found, materials=tuple(told["materials"]), notes=told["notes"])  # type: ignore[arg-type]
+    materials = tuple(Material(name, colour and tuple(colour)) for name, colour in told["materials"])
+    return Raw(**found, materials=materials, notes=told["notes"])  # type: ignore[arg-type]

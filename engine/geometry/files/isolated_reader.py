@@ -30,7 +30,7 @@ def main(path: Path, folder: Path) -> None:
         raw = one.read(path)
         arrays = {key: value for key in _ARRAYS if (value := getattr(raw, key)) is not None}
         np.savez(folder / "raw.npz", **arrays)
-        told = {"notes": raw.notes, "materials": list(raw.materials)}
+        told = {"notes": raw.notes, "materials": [(one.name, one.colour) for one in raw.materials]}
     except InputError as error:
         told = {"error": error.as_dict()}
     except Damaged as error:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..checks import MAX_COORDINATE, check_cloud, check_mesh
 from ..clouds import FloatArray, PointCloud
-from ..meshes import IntArray, Mesh
+from ..meshes import IntArray, Material, Mesh, material_colours
 from .gates import Float64Array
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,8 @@ class Raw:
     """What a file holds, unchecked, in the file's own frame and number types.
 
     points: (N, 3).  normals: (N, 3).  faces: (F, 3) into points.  colours: (N, 3) float32 in 0..1, as in the file.
-    viewpoint: (3,) where the sensor stood.  materials: names, face_materials (F,) into them.
+    viewpoint: (3,) where the sensor stood.  materials, and face_materials (F,) into them, -1 for none; where these say
+    all that is known of the colours, `colours` is None.
     notes: what was decided or left out, a sentence each.
     """
 
@@ -34,7 +35,7 @@ class Raw:
     faces: NDArray[Any] | None = None
     viewpoint: NDArray[Any] | None = None
     colours: NDArray[np.float32] | None = None
-    materials: tuple[str, ...] = ()
+    materials: tuple[Material, ...] = ()
     face_materials: NDArray[Any] | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -43,17 +44,15 @@ class Raw:
 class Loaded:
     """A file's shape, checked: everything after may rely on it.
 
-    shape: a Mesh where the file has triangles, else a PointCloud, float32, with normals and colours where known, about
-    `offset`.  offset: (3,) float64, what to add to get the file's own coordinates; zero unless they are too far from
-    the origin for float32.  materials, face_materials: as the file has them; the latter only where no face was dropped.
+    shape: a Mesh where the file has triangles, else a PointCloud, float32, with normals, colours and materials where
+    known, about `offset`.  offset: (3,) float64, what to add to get the file's own coordinates; zero unless they are
+    too far from the origin for float32.
     dropped: how many points were no numbers or had no usable normal.  notes: sentences for the report.
     turn: (3, 3) rotation from the file's axes to the shape's.
     """
 
     shape: Mesh | PointCloud
     offset: Float64Array
-    materials: tuple[str, ...] = ()
-    face_materials: IntArray | None = None
     dropped: int = 0
     notes: list[str] = field(default_factory=list)
     turn: Float64Array = field(default_factory=lambda: np.eye(3))
@@ -69,7 +68,19 @@ class Loaded:
 
     @property
     def colours(self) -> FloatArray | None:
+        """(N, 3) sRGB of the points, where only materials have colours by these; None where nothing has."""
+        if isinstance(self.shape, Mesh) and self.shape.colours is None:
+            return material_colours(self.shape)
         return self.shape.colours
+
+    @property
+    def materials(self) -> tuple[Material, ...]:
+        return self.shape.materials if isinstance(self.shape, Mesh) else ()
+
+    @property
+    def face_materials(self) -> IntArray | None:
+        """(F,) into the materials, -1 for none."""
+        return self.shape.face_materials if isinstance(self.shape, Mesh) else None
 
     @property
     def faces(self) -> IntArray | None:
@@ -101,17 +112,17 @@ def checked(raw: Raw, source: str) -> Loaded:
             viewpoint = None if viewpoint is None else np.asarray(viewpoint, np.float64) - offset
             text = ", ".join(f"{v:.12g}" for v in offset)
             notes.append(f"Its coordinates are far from the origin; it is worked on about ({text}).")
-    face_materials: IntArray | None = None
     shape: Mesh | PointCloud
     if raw.faces is not None and len(raw.faces):
-        shape = check_mesh(points, raw.faces, raw.normals, colours=raw.colours, source=source, notes=notes)
-        if raw.face_materials is not None and len(raw.face_materials) == len(shape.faces):
-            face_materials = np.asarray(raw.face_materials, np.int32)
+        shape = check_mesh(
+            points, raw.faces, raw.normals, colours=raw.colours, materials=raw.materials,
+            face_materials=raw.face_materials, source=source, notes=notes,
+        )  # fmt: skip
         left = len(shape.vertices)
     else:
         shape = check_cloud(points, raw.normals, viewpoint, colours=raw.colours, source=source, notes=notes)
         left = len(shape.points)
-    return Loaded(shape, offset, raw.materials, face_materials, len(points) - left, notes)
+    return Loaded(shape, offset, len(points) - left, notes)
 
 
 def offset_of(points: NDArray[Any]) -> Float64Array:

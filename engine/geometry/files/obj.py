@@ -16,16 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..clouds import FloatArray
-from ..meshes import IntArray
+from ..meshes import Material, Mesh
 from . import gates
-from .appearance import face_colours_to_vertices, picture_colours
+from .appearance import picture_colours
 from .gates import Damaged, Float64Array, Int64Array, check_counts, table, unit_colours, whole_text
 from .loaded import Raw
 from .polygons import triangulated
-from .registry import Format
+from .registry import Companion, Format
 from .writing import rows
 
 log = logging.getLogger(__name__)
+
+LIBRARY_HEAD = "# Shapewright: materials of the OBJ file of the same name\n"
+"""The first line of an MTL file of ours, by which we know that it may be written anew."""
 
 
 @dataclass
@@ -90,13 +93,16 @@ def read_obj(path: Path) -> Raw:
         return Raw(vertices, normals if matching else None, None, None, colours, notes=notes)
     counts, corners, corner_textures, corner_normals = _corners(lines)
     faces, polygon = triangulated(counts, corners, vertices)
-    materials = tuple(lines.materials)
+    known: dict[str, Any] = {}
+    if lines.materials and lines.libraries:
+        known, more = _library(path, lines)
+        notes += more
+    materials = tuple(Material(name, _base_colour(known.get(name))) for name in lines.materials)
     of_faces = np.array(lines.face_materials, np.int32)[polygon] if materials else None
-    if colours is None and lines.libraries:
+    if colours is None and of_faces is not None and any("image" in known.get(name, ()) for name in lines.materials):
         textures = table(lines.textures, "texture coordinates", (0, 1)) if lines.textures else None
         uv = None if textures is None else _one_a_vertex(textures, corners, corner_textures, len(vertices))
-        colours, more = _material_colours(path, lines, faces, of_faces, uv, len(vertices))
-        notes += more
+        colours = _picture_colours(known, materials, faces, of_faces, uv, len(vertices))
     per_vertex = None if normals is None else _agreed(normals, corners, corner_normals, len(vertices))
     return Raw(vertices, per_vertex, faces, None, colours, materials, of_faces, notes)
 
@@ -171,15 +177,8 @@ def _one_a_vertex(values: Float64Array, corners: Int64Array, which: Int64Array, 
     return np.asarray(values[np.maximum(chosen, 0)])
 
 
-def _material_colours(
-    path: Path,
-    lines: _Lines,
-    faces: Int64Array,
-    of_faces: NDArray[np.int32] | None,
-    uv: Float64Array | None,
-    count: int,
-) -> tuple[NDArray[np.float32] | None, list[str]]:
-    """(V, 3) colours of the materials and pictures that the file names, or None and why not."""
+def _library(path: Path, lines: _Lines) -> tuple[dict[str, Any], list[str]]:
+    """Name -> what the file's libraries say of the material; nothing, and why, where one of them is not there."""
     from trimesh.exchange import obj as exchange
 
     parse: Any = exchange.parse_mtl
@@ -189,57 +188,106 @@ def _material_colours(
         try:
             known |= parse(beside.get(library), resolver=beside)
         except (Damaged, OSError, ValueError):
-            return None, [f"Its materials are in {library[:80]}, which is not beside it; their colours are not known."]
-    if of_faces is None or not any(name in known for name in lines.materials):
-        return None, []
-    if int(faces.min(initial=0)) < 0 or int(faces.max(initial=0)) >= count:
-        return None, []
-    notes: list[str] = []
+            return {}, [f"Its materials are in {library[:80]}, which is not beside it; their colours are not known."]
+    return known, []
+
+
+def _base_colour(material: Any) -> tuple[float, float, float] | None:
+    diffuse = None if material is None else material.get("diffuse")
+    if diffuse is None or len(np.atleast_1d(diffuse)) < 3:
+        return None
+    colour = np.asarray(diffuse, np.float64)[:3]
+    if not bool(np.isfinite(colour).all()):
+        return None
+    r, g, b = (colour / (255.0 if float(colour.max()) > 1.0 else 1.0)).clip(0, 1).tolist()
+    return r, g, b
+
+
+def _picture_colours(
+    known: dict[str, Any],
+    materials: tuple[Material, ...],
+    faces: Int64Array,
+    of_faces: NDArray[np.int32],
+    uv: Float64Array | None,
+    count: int,
+) -> NDArray[np.float32] | None:
+    """(V, 3) colours of the materials' pictures, and of those without one their own; None where no picture is used."""
+    if uv is None or int(faces.min(initial=0)) < 0 or int(faces.max(initial=0)) >= count:
+        return None
     colours = np.ones((count, 3), np.float32)
-    coloured = False
-    for number, name in enumerate(lines.materials):
-        material = known.get(name)
-        if material is None:
-            continue
-        own = faces[of_faces == number]
-        picture = material.get("image")
-        if picture is not None and uv is not None:
-            used = np.unique(own)
-            seen = picture_colours(uv[used], picture)
-            if seen is not None:
-                colours[used] = seen
-                coloured = True
-                continue
-        diffuse = material.get("diffuse")
-        if diffuse is not None and len(np.atleast_1d(diffuse)) >= 3:
-            face_colours_to_vertices(colours, own, np.asarray(diffuse, np.float32)[:3])
-            coloured = True
-    return (colours if coloured else None), notes
+    pictured = False
+    for number, material in enumerate(materials):
+        used = np.unique(faces[of_faces == number])
+        picture = known.get(material.name, {}).get("image")
+        seen = None if picture is None else picture_colours(uv[used], picture)
+        if seen is not None:
+            colours[used], pictured = seen, True
+        elif material.colour is not None:
+            colours[used] = material.colour
+    return colours if pictured else None
 
 
 def _content(
-    points: FloatArray, normals: FloatArray | None, colours: FloatArray | None, faces: IntArray | None,
-    offset: Float64Array,
-) -> bytes:  # fmt: skip
+    points: FloatArray, normals: FloatArray | None, colours: FloatArray | None, offset: Float64Array
+) -> bytes:
     placed: NDArray[Any] = points.astype(np.float64) + offset if offset.any() else points
     if colours is not None:
         placed = np.concatenate([placed, np.round(colours, 4)], axis=1)
     content = rows(placed, "v ")
-    if normals is not None:
-        content += rows(normals, "vn ")
-    if faces is None:
-        return content
-    one_based = faces.astype(np.int64) + 1
-    if normals is None:
-        return content + rows(one_based, "f ")
-    return content + "".join(f"f {a}//{a} {b}//{b} {c}//{c}\n" for a, b, c in one_based.tolist()).encode()
+    return content if normals is None else content + rows(normals, "vn ")
+
+
+def _write_mesh(mesh: Mesh, offset: Float64Array) -> bytes:
+    content = _content(mesh.vertices, mesh.normals, mesh.colours, offset)
+    groups = [(b"", mesh.faces)]
+    if mesh.face_materials is not None:
+        numbers = range(-1, len(mesh.materials))
+        groups = [(_use(mesh, number), mesh.faces[mesh.face_materials == number]) for number in numbers]
+    for head, faces in groups:
+        if not len(faces):
+            continue
+        one_based = faces.astype(np.int64) + 1
+        content += head
+        if mesh.normals is None:
+            content += rows(one_based, "f ")
+        else:
+            content += "".join(f"f {a}//{a} {b}//{b} {c}//{c}\n" for a, b, c in one_based.tolist()).encode()
+    return content
+
+
+def _use(mesh: Mesh, number: int) -> bytes:
+    return b"" if number < 0 else f"usemtl {_names(mesh)[number]}\n".encode()
+
+
+def _names(mesh: Mesh) -> list[str]:
+    """Of the materials, each on one line and none twice: what has the same name is one material to a reader."""
+    names: list[str] = []
+    for material in mesh.materials:
+        name = " ".join(material.name.split()) or "material"
+        names.append(name if name not in names else f"{name} {len(names) + 1}")
+    return names
+
+
+def _write_library(mesh: Mesh) -> bytes:
+    """The MTL file that goes with a mesh that has materials; nothing for one without."""
+    if mesh.face_materials is None:
+        return b""
+    text = LIBRARY_HEAD
+    for name, material in zip(_names(mesh), mesh.materials, strict=True):
+        r, g, b = material.colour or (0.8, 0.8, 0.8)
+        text += f"\nnewmtl {name}\nKd {r:.6g} {g:.6g} {b:.6g}\nd 1\nillum 1\n"
+    return text.encode()
+
+
+def _naming_library(content: bytes, name: str) -> bytes:
+    return f"mtllib {name}\n".encode() + content
 
 
 FORMATS = (
     Format(
-        "OBJ", (".obj",), read_obj,
-        lambda mesh, offset: _content(mesh.vertices, mesh.normals, mesh.colours, mesh.faces, offset),
-        lambda cloud, offset: _content(cloud.points, cloud.normals, cloud.colours, None, offset),
+        "OBJ", (".obj",), read_obj, _write_mesh,
+        lambda cloud, offset: _content(cloud.points, cloud.normals, cloud.colours, offset),
+        companion=Companion(".mtl", LIBRARY_HEAD, _write_library, _naming_library),
         most_bytes=gates.MAX_TEXT_BYTES, up="+y", by="own; MTL and textures: trimesh",
         carries="points, faces, normals, colours, materials",
     ),

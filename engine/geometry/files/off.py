@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..meshes import Mesh
+from ..meshes import Mesh, material_colours
 from . import gates
 from .gates import Damaged, Float64Array, check_counts, table, unit_colours, whole_text
 from .loaded import Raw
@@ -57,7 +57,11 @@ def read_off(path: Path) -> Raw:
 def _write(mesh: Mesh, offset: Float64Array) -> bytes:
     vertices = mesh.vertices.astype(np.float64) + offset if offset.any() else mesh.vertices
     threes = np.concatenate([np.full((len(mesh.faces), 1), 3, np.int64), mesh.faces], axis=1)
-    return f"OFF\n{len(vertices)} {len(threes)} 0\n".encode() + rows(vertices) + rows(threes)
+    colours = material_colours(mesh) if mesh.colours is None else mesh.colours
+    head = "OFF"
+    if colours is not None:
+        head, vertices = "COFF", np.concatenate([vertices, np.round(colours.astype(vertices.dtype), 4)], axis=1)
+    return f"{head}\n{len(vertices)} {len(threes)} 0\n".encode() + rows(vertices) + rows(threes)
 
 
 FORMATS = (

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..clouds import FloatArray, PointCloud
-from ..meshes import IntArray, Mesh
+from ..meshes import IntArray, Mesh, material_colours
 from . import gates
 from .columns import meaning
 from .gates import Damaged, Float64Array, Int64Array, check_counts, short, unit_colours
@@ -199,8 +199,8 @@ def _viewpoint(comments: Sequence[str], camera: Columns) -> Float64Array | None:
 
 
 def _content(
-    points: FloatArray, normals: FloatArray | None, colours: FloatArray | None, faces: IntArray | None,
-    viewpoint: FloatArray | None, offset: Float64Array,
+    points: FloatArray, normals: FloatArray | None, colours: FloatArray | None, seen: NDArray[np.bool_] | None,
+    faces: IntArray | None, viewpoint: FloatArray | None, offset: Float64Array,
 ) -> bytes:  # fmt: skip
     far = bool(offset.any())
     number = "double" if far else "float"
@@ -212,6 +212,8 @@ def _content(
     if colours is not None:
         bytes_ = np.round(colours.clip(0, 1) * 255).astype(np.uint8)
         fields += [(name, "uchar", bytes_[:, i]) for i, name in enumerate(("red", "green", "blue"))]
+    if seen is not None:
+        fields.append(("seen", "uchar", seen.astype(np.uint8)))
     kinds = {"double": "<f8", "float": "<f4", "uchar": "u1"}
     rows = np.empty(len(points), np.dtype([(name, kinds[kind]) for name, kind, _ in fields]))
     for name, _, column in fields:
@@ -231,11 +233,13 @@ def _content(
 
 
 def _write_mesh(mesh: Mesh, offset: Float64Array) -> bytes:
-    return _content(mesh.vertices, mesh.normals, mesh.colours, mesh.faces, None, offset)
+    """With the colours of the materials, for which there is no room, where the vertices have none of their own."""
+    colours = material_colours(mesh) if mesh.colours is None else mesh.colours
+    return _content(mesh.vertices, mesh.normals, colours, mesh.seen, mesh.faces, None, offset)
 
 
 def _write_cloud(cloud: PointCloud, offset: Float64Array) -> bytes:
-    return _content(cloud.points, cloud.normals, cloud.colours, None, cloud.viewpoint, offset)
+    return _content(cloud.points, cloud.normals, cloud.colours, None, None, cloud.viewpoint, offset)
 
 
 FORMATS = (

@@ -36,6 +36,31 @@ CloudWriter = Callable[[PointCloud, Float64Array], bytes]
 
 
 @dataclass(frozen=True)
+class Companion:
+    """A second file that a format needs for what it has no room for itself.
+
+    suffix: of its name, else the mesh's own.  head: what files of ours begin with; others are never written over.
+    write: mesh -> content, empty where none is needed.  name: (the mesh's content, the file's name) -> the content
+    that names it.
+    """
+
+    suffix: str
+    head: str
+    write: Callable[[Mesh], bytes]
+    name: Callable[[bytes, str], bytes]
+
+    def path(self, path: Path) -> Path:
+        """Where it goes for a mesh at `path`: beside it."""
+        beside = path.with_suffix(self.suffix)
+        try:
+            with beside.open("rb") as stream:
+                ours = stream.read(len(self.head.encode())) == self.head.encode()
+        except OSError:
+            ours = not beside.exists()
+        return beside if ours else path.with_name(f"{path.stem}_shapewright{self.suffix}")
+
+
+@dataclass(frozen=True)
 class Format:
     """One file format.
 
@@ -45,7 +70,8 @@ class Format:
     packages: importable names -> what pip calls them, of the optional packages that it needs.  isolated: read in a
     process of its own (engine.geometry.files.isolated).  most_bytes: larger files are refused unopened.
     up: the file's up axis, '+z' or '+y', by Blender's importer; readers and writers see the file's own axes.
-    by, carries: a few words each for docs/files.md.
+    companion: written beside a mesh that has what the format has no room for.
+    by, carries: a few words each for docs/files.md.  colours: whether a written mesh has colours.
     """
 
     name: str
@@ -57,8 +83,10 @@ class Format:
     isolated: bool = False
     most_bytes: int = gates.MAX_BYTES
     up: str = "+z"
+    companion: Companion | None = None
     by: str = "own"
     carries: str = "points"
+    colours: bool = True
 
 
 _formats: dict[str, Format] = {}
@@ -213,7 +241,7 @@ def _size(path: Path) -> int:
 
 
 def write_mesh(path: Path | str, mesh: Mesh, offset: Float64Array | None = None) -> None:
-    """Writes a mesh of the scene (z up) in the format of the suffix, moved by offset (3,).
+    """Writes a mesh of the scene (z up) in the format of the suffix, moved by offset (3,), and its companion.
 
     The file appears whole or not at all: what stood there before stays until the new one is complete.
     Raises InputError 'format_unknown', 'output_unwritable'.
@@ -223,7 +251,13 @@ def write_mesh(path: Path | str, mesh: Mesh, offset: Float64Array | None = None)
     if one is None or one.write_mesh is None:
         raise gates.format_unknown(path, writable("mesh"))
     turn = TO_SCENE[one.up]
-    write_atomically(path, one.write_mesh(mesh_in(mesh, turn), _offset_in(offset, turn)))
+    content = one.write_mesh(mesh_in(mesh, turn), _offset_in(offset, turn))
+    beside = b"" if one.companion is None else one.companion.write(mesh)
+    if one.companion is not None and beside:
+        second = one.companion.path(path)
+        content = one.companion.name(content, second.name)
+        write_atomically(second, beside)
+    write_atomically(path, content)
 
 
 def write_cloud(path: Path | str, cloud: PointCloud, offset: Float64Array | None = None) -> None:

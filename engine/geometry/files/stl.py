@@ -92,4 +92,4 @@ def _write(mesh: Mesh, offset: Float64Array) -> bytes:
     return b"Shapewright".ljust(80, b" ") + struct.pack("<I", len(rows)) + rows.tobytes()
 
 
-FORMATS = (Format("STL", (".stl",), read_stl, _write, by="trimesh", carries="points, faces"),)
+FORMATS = (Format("STL", (".stl",), read_stl, _write, by="trimesh", carries="points, faces", colours=False),)

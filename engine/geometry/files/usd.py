@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from . import gates
 from .gates import Damaged, Float64Array, Int64Array, check_counts
-from .gltf import Z_UP
+from .gltf_arrays import Z_UP
 from .loaded import Raw
 from .polygons import triangulated
 from .registry import Format

@@ -14,6 +14,8 @@ from ...completion.complete import Completion
 from ...completion.confidence import Signals, calibration_of, confidence, most_confidence
 from ...device import describe_device, peak_memory
 from ...finish import soundness
+from ...finish.colours import Look
+from ...finish.colours import report as appearance
 from ...frames import BOUND, axis_name
 from ...geometry.cleaning import normals_not_believed
 from ...geometry.clouds import FloatArray, PointCloud
@@ -60,9 +62,10 @@ def report(
     answers: list[Answer],
     rows: list[dict[str, Any]],
     signals: Signals | None,
+    looks: list[Look | None],
 ) -> dict[str, Any]:
     """canonical: the scan there.  pose: how the frame was found.  to_input: of the best answer.  rows: `row_of` each
-    answer, best first."""
+    answer, looks: what each carries of the input's, best first."""
     warnings = []
     if scan.about["normals_doubt"]:
         warnings.append(normals_not_believed(scan.about["normals_doubt"]))
@@ -105,8 +108,11 @@ def report(
             "total_mutual_difference": total_mutual_difference(clouds),
             "unidirectional_hausdorff": unidirectional_hausdorff(_inside(canonical.points), clouds),
         },
+        "appearance": appearance(looks[0]),
         "warnings": warnings,
-        "hypotheses": rows,
+        "hypotheses": [
+            row if look is None else row | {"seen": look.share} for row, look in zip(rows, looks, strict=True)
+        ],
         "evaluations": answering.evaluations,
         "peak_memory": {"process": peak_memory(), "device": answering.device_peak},
         "device": describe_device(prior.device),

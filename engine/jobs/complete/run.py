@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from ...completion.placing import align, check_inside, outward
 from ...completion.settings import CompletionSettings
 from ...device import resolve_device
 from ...errors import Cancelled, InputError
+from ...finish.colours import observed
 from ...finish.slivers import without_slivers
 from ...generation.codes import encode_mesh
 from ...geometry.clouds import PointCloud
@@ -65,10 +66,10 @@ def read(arrays: JobArrays, request: CompleteRequest, rng: np.random.Generator) 
         x, y, z = (float(c) for c in np.asarray(request.viewpoint, np.float64) - centre)
         request = request.but(viewpoint=(x, y, z))
     near = arrays
-    if arrays.faces is None or not len(arrays.faces):  # before they are copied
-        drawn = few(PointCloud(arrays.points, arrays.normals), rng)
-        near = JobArrays(drawn.points, drawn.normals)
-    near = JobArrays((near.points.astype(np.float64) - centre).astype(np.float32), near.normals, near.faces)
+    if not arrays.has_faces:  # before they are copied
+        drawn = few(PointCloud(arrays.points, arrays.normals, colours=arrays.colours), rng)
+        near = JobArrays(drawn.points, drawn.normals, colours=drawn.colours)
+    near = replace(near, points=(near.points.astype(np.float64) - centre).astype(np.float32))
     return scan_of(near, request, rng, -centre), Similarity(translation=centre)
 
 
@@ -134,7 +135,8 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
     signals = measure(prior, placed.canonical, placed.pose.classes, question.settings.noise or 0.0)
     clock.lap("confidence")
 
-    meshes, rows = [], []
+    seen = None if scan.dense is None else observed(scan.dense, arrays.materials)
+    meshes, rows, looks = [], [], []
     codes: list[ShapeCode | None] = []
     for answer in answers:
         mesh, own = answer.mesh, _to_input(answer.completion, placed)
@@ -143,12 +145,16 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
         if request.max_faces:
             mesh = decimated(answer, request.max_faces, prior.device)
         mesh = without_slivers(mesh, request.resolution, own.scale)
-        meshes.append(mesh_to_scene(mesh, own))
+        clock.lap("measure")
+        look = None if seen is None else seen.look(mesh_to_scene(mesh, to_input.inverse().after(own)))
+        looks.append(look)
+        clock.lap("appearance")
+        meshes.append(mesh_to_scene(mesh if look is None else look.on(mesh), own))
         rows.append(row_of(answer.completion, mesh, meshes[-1], placed.observed, own.scale))
     clock.lap("measure")
     told = report(
         request, arrays, prior, scan, placed.canonical, placed.pose, _to_input(answers[0].completion, placed),
-        answering, answers, rows, signals,
+        answering, answers, rows, signals, looks,
     )  # fmt: skip
     callbacks.on_progress(Progress("Done", 1.0, 0.0))
     return JobResult(meshes, told | {"timings": clock.laps}, codes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,7 @@ from ...errors import InputError
 from ...frames import up_rotation
 from ...geometry.cleaning import doubtful_normals, orientation_agreement, stray_points
 from ...geometry.clouds import PointCloud
-from ...geometry.meshes import Mesh
-from ...geometry.sampling import estimate_normals, remove_duplicates, sample_surface, subsample
+from ...geometry.sampling import estimate_normals, remove_duplicates, sample_cloud, subsample
 from ...geometry.support import Support, camera_up, find_support
 from ..base import JobArrays
 from .request import CompleteRequest
@@ -30,13 +29,15 @@ RAW_POINTS = 200_000
 class Scan:
     """The input as the engine uses it. cloud: z up or not, as given.  noise: standard deviation of its points.  about:
     what was left out and estimated, for the report.  support: what the object stands on, where that was seen.
-    image_up: (3,) up in the image where the cloud is in its camera's frame, so that the up axis says nothing."""
+    image_up: (3,) up in the image where the cloud is in its camera's frame, so that the up axis says nothing.
+    dense: the object's points before they were thinned, with what the surface looks like there."""
 
     cloud: PointCloud
     noise: float
     about: dict[str, Any]
     support: Support | None = None
     image_up: Vector | None = None
+    dense: PointCloud | None = None
 
 
 def scan_of(
@@ -52,29 +53,28 @@ def scan_of(
     """
     viewpoint = None if request.viewpoint is None else np.asarray(request.viewpoint, np.float32)
     about: dict[str, Any] = {"duplicates": 0, "strays": 0, "ground": None, "viewpoint": viewpoint is not None}
-    if arrays.faces is not None and len(arrays.faces):
-        mesh = Mesh(arrays.points, arrays.faces, None)
-        points, normals = sample_surface(mesh, 4 * WORKING_POINTS, rng)
-        cloud = PointCloud(points, None if viewpoint is None else normals, viewpoint)
+    if arrays.has_faces:
+        cloud = replace(sample_cloud(arrays.mesh, 4 * WORKING_POINTS, rng), viewpoint=viewpoint)
+        if viewpoint is None:
+            cloud.normals = None
     else:
-        cloud = few(PointCloud(arrays.points, arrays.normals, viewpoint), rng)
+        cloud = few(PointCloud(arrays.points, arrays.normals, viewpoint, arrays.colours), rng)
         before = len(cloud.points)
         cloud = remove_duplicates(cloud)
         about["duplicates"] = before - len(cloud.points)
-        cloud = _only(cloud, ~stray_points(cloud.points))
+        cloud = cloud.at(~stray_points(cloud.points))
         about["strays"] = before - about["duplicates"] - len(cloud.points)
     image_up = camera_up(cloud.points, origin, viewpoint) if _free(request) else None
     support = None
     if request.ground == "auto":
-        strays = not (arrays.faces is not None and len(arrays.faces))
-        cloud, support = _stood(cloud, request, origin, image_up, about, strays)
+        cloud, support = _stood(cloud, request, origin, image_up, about, strays=not arrays.has_faces)
     if support is not None and support.level:
         image_up = None
     if image_up is not None and viewpoint is None:
         viewpoint, about["viewpoint"] = origin.astype(np.float32), True
-        cloud = PointCloud(cloud.points, cloud.normals, viewpoint)
+        cloud = replace(cloud, viewpoint=viewpoint)
     about["frame"] = "given" if image_up is None else "its camera's"
-    cloud = subsample(cloud, WORKING_POINTS, rng)
+    dense, cloud = cloud, subsample(cloud, WORKING_POINTS, rng)
     if len(cloud.points) < 10:
         raise InputError(
             "too_few_points",
@@ -87,7 +87,7 @@ def scan_of(
     normals_ = cloud.normals
     about["normals"] = "none" if normals_ is None else "given"
     about["normals_doubt"] = ""
-    if normals_ is not None and not (arrays.faces is not None and len(arrays.faces)):
+    if normals_ is not None and not arrays.has_faces:
         about["normals_doubt"] = doubtful_normals(cloud.points, normals_)
         if about["normals_doubt"]:
             normals_ = None
@@ -102,7 +102,7 @@ def scan_of(
     elif normals_ is not None and orientation_agreement(cloud.points, normals_) < 0.9:
         normals_ = None
         about["normals"] = "without a consistent side, not used"
-    return Scan(PointCloud(cloud.points, normals_, viewpoint), noise, about, support, image_up)
+    return Scan(PointCloud(cloud.points, normals_, viewpoint), noise, about, support, image_up, dense)
 
 
 def few(cloud: PointCloud, rng: np.random.Generator) -> PointCloud:
@@ -110,11 +110,7 @@ def few(cloud: PointCloud, rng: np.random.Generator) -> PointCloud:
     count = len(cloud.points)
     if count <= RAW_POINTS:
         return cloud
-    return _only(cloud, np.sort(rng.choice(count, RAW_POINTS, replace=False, shuffle=False)))
-
-
-def _only(cloud: PointCloud, which: NDArray[Any]) -> PointCloud:
-    return PointCloud(cloud.points[which], None if cloud.normals is None else cloud.normals[which], cloud.viewpoint)
+    return cloud.at(np.sort(rng.choice(count, RAW_POINTS, replace=False, shuffle=False)))
 
 
 def _free(request: CompleteRequest) -> bool:
@@ -133,9 +129,9 @@ def _stood(
     )
     if support is None:
         return cloud, None
-    kept = _only(cloud, support.kept)
+    kept = cloud.at(support.kept)
     if strays:  # what is left of the floor's noise lies about in crumbs
-        kept = _only(kept, ~stray_points(kept.points))
+        kept = kept.at(~stray_points(kept.points))
     what = "a level floor"
     if not support.level:
         what = f"support plane found, tilted by {support.tilt:.0f} degrees from the up axis: taken as the floor"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,16 @@ import torch
 from ...device import describe_device, resolve_device
 from ...errors import InputError, JobFailed
 from ...finish import soundness
+from ...finish.colours import Observed
+from ...finish.colours import report as appearance
 from ...finish.slivers import without_slivers
 from ...frames import BOUND
+from ...geometry.clouds import PointCloud
 from ...geometry.connected import is_watertight, vertex_components
-from ...geometry.meshes import Mesh
+from ...geometry.meshes import Material, Mesh
 from ...geometry.metrics import distances_to_surface
-from ...geometry.transforms import Similarity
+from ...geometry.sampling import sample_cloud
+from ...geometry.transforms import Similarity, moved_cloud
 from ...jobs.base import Clock, JobArrays, JobCallbacks, JobResult, Preview, Progress, Reporter, mesh_to_scene
 from ...surface_fit.auto import plane_field
 from ...surface_fit.base import FitSettings, FittedField, find_method
@@ -28,19 +32,22 @@ from .report import OF_THE_MESH, facts, mesh_warnings
 from .request import FitRequest
 
 KEPT_POINTS = 60_000
+DENSE_POINTS = 200_000
 FIRST_LOOK = 64
 """Cells along the box of the previews while a method fits, at most."""
 
 
 @dataclass
 class _Fitted:
-    """kept: the field and some of the points, unit frame.  report: what every extraction of it has to say."""
+    """kept: the field and some of the points, unit frame.  report: what every extraction of it has to say.
+    materials: of the input."""
 
     kept: KeptField
     to_scene: Similarity
     flat: bool
     noise: float
     report: dict[str, Any]
+    materials: tuple[Material, ...] = ()
 
 
 def run_fit(request: FitRequest, arrays: JobArrays | None, callbacks: JobCallbacks) -> JobResult:
@@ -65,19 +72,25 @@ def run_fit(request: FitRequest, arrays: JobArrays | None, callbacks: JobCallbac
         mesh = trimmed(mesh, fitted.kept, cell)
     mesh = without_slivers(mesh, request.resolution, fitted.to_scene.scale)
     clock.lap("extract")
-    placed = mesh_to_scene(mesh, fitted.to_scene)
+    look = None if fitted.kept.dense is None else Observed(fitted.kept.dense, fitted.materials).look(mesh)
+    placed = mesh_to_scene(mesh if look is None else look.on(mesh), fitted.to_scene)
+    clock.lap("appearance")
     report = fitted.report | _measured(fitted, mesh, placed, cell, is_open) | {
         "reused": bool(request.reuse),
         "open_boundaries": is_open,
         "evaluations": extraction.evaluations,
         "device": describe_device(device),
+        "appearance": appearance(look),
     }  # fmt: skip
     field_id: str | None = request.reuse
     if not request.reuse:
         kept, to_scene = fitted.kept, fitted.to_scene
         scale_and_place = [to_scene.scale, *to_scene.translation.tolist()]
-        about = {"report": report, "to_scene": scale_and_place, "flat": fitted.flat, "noise": fitted.noise}
-        field_id = keep_field(kept.field, kept.points, kept.reach, about)
+        about = {
+            "report": report, "to_scene": scale_and_place, "flat": fitted.flat, "noise": fitted.noise,
+            "materials": [(one.name, one.colour) for one in fitted.materials],
+        }  # fmt: skip
+        field_id = keep_field(kept.field, kept.points, kept.reach, about, kept.dense)
     clock.lap("measure")
     report |= {"field_id": field_id, "timings": clock.laps}
     callbacks.on_progress(Progress("Done", 1.0, 0.0))
@@ -91,7 +104,8 @@ def _fitted_before(request: FitRequest, device: torch.device) -> _Fitted:
     report["warnings"] = [warning for warning in report["warnings"] if warning["code"] not in OF_THE_MESH]
     report["settings"] |= {"resolution": request.resolution, "open_boundaries": request.open_boundaries}
     to_scene = Similarity(about["to_scene"][0], np.eye(3), np.array(about["to_scene"][1:], np.float64))
-    return _Fitted(kept, to_scene, bool(about["flat"]), float(about["noise"]), report)
+    materials = tuple(Material(name, colour and tuple(colour)) for name, colour in about.get("materials", ()))
+    return _Fitted(kept, to_scene, bool(about["flat"]), float(about["noise"]), report, materials)
 
 
 def _fit(
@@ -128,15 +142,34 @@ def _fit(
             prepared.data, settings, device, progress.part(0.15, 0.75), show, callbacks.should_stop
         )
     clock.lap("fit")
+    kept = _kept(field, prepared, request.seed)
+    kept.dense = _dense(arrays, request, prepared.to_scene.inverse())
     return _Fitted(
-        _kept(field, prepared, request.seed), prepared.to_scene, prepared.flat, prepared.data.noise,
-        facts(request, given, prepared, field),
+        kept, prepared.to_scene, prepared.flat, prepared.data.noise, facts(request, given, prepared, field),
+        arrays.materials,
     )  # fmt: skip
 
 
 def _kept(field: FittedField, prepared: Prepared, seed: int) -> KeptField:
     points, reach = some_of(prepared.data.points, prepared.statistics.area, KEPT_POINTS, seed)
     return KeptField(field, points, np.maximum(reach, 4 * prepared.data.noise).astype(np.float32), {})
+
+
+def _dense(arrays: JobArrays, request: FitRequest, to_unit: Similarity) -> PointCloud | None:
+    """What the surface looks like where the input has points, at most DENSE_POINTS of them; None where it says nothing
+    of that. Draws by itself, so that no surface depends on it."""
+    if arrays.colours is None and arrays.face_materials is None:
+        return None
+    rng = np.random.default_rng([request.seed, 17])
+    if arrays.has_faces:
+        cloud = sample_cloud(arrays.mesh, DENSE_POINTS, rng)
+    else:
+        cloud = PointCloud(arrays.points, colours=arrays.colours)
+        if len(cloud.points) > DENSE_POINTS:
+            cloud = cloud.at(np.sort(rng.choice(len(cloud.points), DENSE_POINTS, replace=False, shuffle=False)))
+    if request.viewpoint is not None:
+        cloud.viewpoint = np.asarray(request.viewpoint, np.float32)
+    return moved_cloud(replace(cloud, normals=None), to_unit)
 
 
 def _extract(

@@ -96,7 +96,8 @@ def test_materials_follow_the_triangles_of_their_polygons(tmp_path: Path) -> Non
     (tmp_path / "u.obj").write_text("mtllib u.mtl\n" + text)
     (tmp_path / "u.mtl").write_text("newmtl lid\nKd 1 0 0\nnewmtl side\nKd 0 0.5 0\n")
     loaded = load(tmp_path / "u.obj", as_written=True)
-    assert loaded.materials == ("lid", "side") and loaded.face_materials is not None
+    assert [one.name for one in loaded.materials] == ["lid", "side"] and loaded.face_materials is not None
+    assert [one.colour for one in loaded.materials] == [(1, 0, 0), (0, 0.5, 0)]
     assert np.array_equal(np.bincount(loaded.face_materials), [12, 16])
     assert isinstance(loaded.shape, Mesh) and loaded.colours is not None
     lids = np.ptp(loaded.shape.vertices[loaded.shape.faces[loaded.face_materials == 0], 2], axis=1)
@@ -410,7 +411,8 @@ def test_gltf_colours_of_vertices_materials_and_pictures(tmp_path: Path) -> None
     for change, extra in ((by_vertex, linear.tobytes()), (by_material, b"")):
         loaded = load(gltf(tmp_path, change, extra))
         assert loaded.colours is not None and np.allclose(loaded.colours, [0.5, 1, 0], atol=1e-3)
-    assert loaded.materials == ("paint",) and loaded.face_materials is not None and not loaded.face_materials.any()
+    assert [one.name for one in loaded.materials] == ["paint"]
+    assert loaded.face_materials is not None and not loaded.face_materials.any()
 
     picture = Image.fromarray(np.uint8([[[255, 0, 0], [0, 0, 255]]]))
     uv = np.c_[(POINTS[:, 0] > 0).astype(float), np.full(len(POINTS), 0.5)]
