@@ -52,6 +52,7 @@ from addon.features.fit.writer import FitWriter
 from addon.link.connections.local import EngineProcess
 from addon.link.mesh_arrays import MeshArrays
 from addon.link.problem import EngineProblem
+from addon.scene.appearance import SEEN, Appearance, dress, read_colours
 from addon.scene.read import read_scan
 from addon.scene.transform import transform_points
 from addon.scene.write import build_mesh
@@ -59,13 +60,13 @@ from addon.writers.side_by_side import SetWriter, in_place
 from engine.cli.inputs import axis
 from engine.errors import EngineError
 from engine.geometry.files import Loaded, axis_in_scene, load, readable, writable, write_mesh
-from engine.geometry.meshes import Mesh
+from engine.geometry.meshes import Material, Mesh
 from engine.jobs.base import ShapeCode
 from engine.wire.codes import write_code
 
 REPORT = "report.jsonl"
 DONE_AS = {"complete": "complete", "fit": "fitted", "generate": "generated"}
-FORMAT = 1  # of the fingerprint: raise it when the same settings would give another file
+FORMAT = 2  # of the fingerprint: raise it when the same settings would give another file
 
 
 def main(arguments: list[str]) -> int:
@@ -363,7 +364,7 @@ def run_file(running: blender_session.Session, path: Path, target: Path, options
     stage = Stage()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        source, offset = None, None
+        source, offset, loaded = None, None, None
         if options.mode == "generate":
             job = make_generate_job(path, options, stage.scene)
         else:
@@ -381,7 +382,7 @@ def run_file(running: blender_session.Session, path: Path, target: Path, options
         row["report"] = job.report
         for number, result in enumerate(job.results):
             name = target if number == 0 else target.with_name(f"{target.stem}_{number + 1}{target.suffix}")
-            write_mesh(name, mesh_of(result), offset)
+            write_mesh(name, mesh_of(result, () if loaded is None else loaded.materials), offset)
             row["outputs"].append(name.relative_to(options.output).as_posix())
             if blender_code.has_code(result):
                 write_code(name.with_suffix(".npz"), *code_of(result))
@@ -418,7 +419,14 @@ def load_into(stage: Stage, name: str, loaded: Loaded) -> tuple[bpy.types.Object
     file's offset."""
     points, normals, faces, viewpoint = loaded.points, loaded.normals, loaded.faces, loaded.viewpoint
     if faces is not None:
-        mesh = build_mesh(name, MeshArrays.of(points, faces))
+        arrays = MeshArrays.of(points, faces, None, loaded.shape.colours, None, loaded.face_materials)
+        mesh = build_mesh(name, arrays)
+        for one in loaded.materials if loaded.face_materials is not None else ():
+            mesh.materials.append(looks.material(one.name, (*(one.colour or (0.8, 0.8, 0.8)), 1.0), 0.8))
+        if len(mesh.materials) and bool((loaded.face_materials < 0).any()):
+            arrays.face_materials = np.where(arrays.face_materials < 0, len(mesh.materials), arrays.face_materials)
+            mesh.materials.append(None)
+        dress(mesh, arrays, Appearance())
     else:
         mesh = bpy.data.meshes.new(name)
         mesh.vertices.add(len(points))
@@ -426,12 +434,13 @@ def load_into(stage: Stage, name: str, loaded: Loaded) -> tuple[bpy.types.Object
         if normals is not None:
             attribute = mesh.attributes.new("normal", "FLOAT_VECTOR", "POINT")
             attribute.data.foreach_set("vector", np.ascontiguousarray(normals, np.float32).reshape(-1))
+        dress(mesh, MeshArrays.of(points, np.zeros((0, 3), np.int32), colours=loaded.colours), Appearance())
     seen_from = None if viewpoint is None else (float(viewpoint[0]), float(viewpoint[1]), float(viewpoint[2]))
     return stage.add(bpy.data.objects.new(name, mesh)), seen_from
 
 
-def mesh_of(obj: bpy.types.Object) -> Mesh:
-    """A result's triangles in world space."""
+def mesh_of(obj: bpy.types.Object, materials: tuple[Material, ...] = ()) -> Mesh:
+    """A result's triangles in world space, with its colours and materials. materials: those of its first slots."""
     mesh = obj.data
     vertices = np.empty(3 * len(mesh.vertices), np.float32)
     faces = np.empty(3 * len(mesh.polygons), np.int32)
@@ -439,7 +448,16 @@ def mesh_of(obj: bpy.types.Object) -> Mesh:
     mesh.attributes[".corner_vert"].data.foreach_get("value", faces)
     # A result object has no parent: its own matrix is where it stands.
     world = np.array(obj.matrix_basis, np.float64)
-    return Mesh(transform_points(vertices.reshape(-1, 3), world), faces.reshape(-1, 3), None)
+    found = Mesh(transform_points(vertices.reshape(-1, 3), world), faces.reshape(-1, 3), None)
+    found.colours = read_colours(mesh, len(found.vertices))
+    if SEEN in mesh.attributes:
+        found.seen = np.empty(len(found.vertices), bool)
+        mesh.attributes[SEEN].data.foreach_get("value", found.seen)
+    if materials and len(found.faces):
+        numbers = np.empty(len(found.faces), np.int32)
+        mesh.polygons.foreach_get("material_index", numbers)
+        found.materials, found.face_materials = materials, np.where(numbers < len(materials), numbers, -1)
+    return found
 
 
 class Stage:

@@ -20,6 +20,8 @@ class MeshArrays:
     edges: (E, 2) int32, each undirected edge once.  corner_edges: (3F,) int32, the edge that leaves each face corner.
     code: what the prior knows the shape by, float32 of any shape, and pose: (4, 4) float64, canonical frame -> the
     vertices' frame; both None for a mesh without a code.
+    colours: (V, 3) float32, sRGB in 0..1.  seen: (V,) bool, whether that was observed.  face_materials: (F,) int32,
+    number of a material among those that were sent, -1 for none. Each None where the engine sent none.
     """
 
     vertices: np.ndarray
@@ -29,9 +31,20 @@ class MeshArrays:
     corner_edges: np.ndarray
     code: np.ndarray | None = None
     pose: np.ndarray | None = None
+    colours: np.ndarray | None = None
+    seen: np.ndarray | None = None
+    face_materials: np.ndarray | None = None
 
     @classmethod
-    def of(cls, vertices: np.ndarray, faces: np.ndarray, normals: np.ndarray | None = None) -> MeshArrays:
+    def of(
+        cls,
+        vertices: np.ndarray,
+        faces: np.ndarray,
+        normals: np.ndarray | None = None,
+        colours: np.ndarray | None = None,
+        seen: np.ndarray | None = None,
+        face_materials: np.ndarray | None = None,
+    ) -> MeshArrays:
         """Checks what the engine sent and finds the edges. Raises EngineProblem('bad_answer') for a damaged mesh."""
         vertices = np.ascontiguousarray(vertices, np.float32)
         faces = np.ascontiguousarray(faces, np.int32)
@@ -45,30 +58,54 @@ class MeshArrays:
             raise bad_answer("A mesh came with faces that name vertices it does not have.")
         # Blender takes neither a face that names a vertex twice nor the same triangle twice (Mesh.validate drops them).
         distinct = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
+        if face_materials is not None:
+            face_materials = np.ascontiguousarray(face_materials, np.int32)
+            if face_materials.shape != (len(faces),):
+                raise bad_answer(f"A mesh came with {len(faces)} faces and materials {face_materials.shape}.")
         if not distinct.all():
             faces = faces[distinct]
-        faces = _without_twins(faces)
+            face_materials = None if face_materials is None else face_materials[distinct]
+        kept = _without_twins(faces)
+        if kept is not None:
+            faces = np.ascontiguousarray(faces[kept])
+            face_materials = None if face_materials is None else face_materials[kept]
         if normals is not None:
             normals = np.ascontiguousarray(normals, np.float32)
             if normals.shape != vertices.shape:
                 raise bad_answer(f"A mesh came with normals {normals.shape} for vertices {vertices.shape}.")
+        if colours is not None:
+            colours = np.ascontiguousarray(colours, np.float32)
+            if colours.shape != vertices.shape or not (colours >= 0).all() or not (colours <= 1).all():
+                raise bad_answer(f"A mesh came with colours {colours.shape} that are not one in 0 to 1 a vertex.")
+        if seen is not None and np.shape(seen) != (len(vertices),):
+            raise bad_answer(f"A mesh came with {len(vertices)} vertices and 'seen' {np.shape(seen)}.")
         corners = faces.reshape(-1)
         following = np.roll(faces, -1, axis=1).reshape(-1)
         low = np.minimum(corners, following).astype(np.int64)
         high = np.maximum(corners, following)
         keys, corner_edges = np.unique(low * max(len(vertices), 1) + high, return_inverse=True)
         edges = np.stack([keys // max(len(vertices), 1), keys % max(len(vertices), 1)], axis=1).astype(np.int32)
-        return cls(vertices, faces, normals, edges, corner_edges.reshape(-1).astype(np.int32))
+        return cls(
+            vertices,
+            faces,
+            normals,
+            edges,
+            corner_edges.reshape(-1).astype(np.int32),
+            colours=colours,
+            seen=None if seen is None else np.asarray(seen, bool),
+            face_materials=face_materials,
+        )
 
 
-def _without_twins(faces: np.ndarray) -> np.ndarray:
-    """Drops every further triangle over the same three vertices. Hardly any mesh has one: hashes tell first."""
+def _without_twins(faces: np.ndarray) -> np.ndarray | None:
+    """Which triangles stay when every further one over the same three vertices goes; None: all. Hardly any mesh has
+    one: hashes tell first."""
     ordered = np.sort(faces, axis=1).astype(np.uint64)
     keys = (ordered[:, 0] * np.uint64(0x9E3779B97F4A7C15)) ^ (ordered[:, 1] << np.uint64(32)) ^ ordered[:, 2]
     if len(np.unique(keys)) == len(keys):
-        return faces
+        return None
     _, first = np.unique(ordered, axis=0, return_index=True)
-    return np.ascontiguousarray(faces[np.sort(first)])
+    return np.sort(first)
 
 
 def encode_arrays(arrays: Mapping[str, np.ndarray | None]) -> bytes:
@@ -76,9 +113,9 @@ def encode_arrays(arrays: Mapping[str, np.ndarray | None]) -> bytes:
 
     A name may end in the number of a shape ('faces_2').
     """
-    types = {"faces": np.int32, "pose": np.float64}
+    types = {"faces": np.int32, "pose": np.float64, "face_materials": np.int32, "material_names": np.str_}
     kept = {
-        name: np.ascontiguousarray(value, types.get(name.split("_")[0], np.float32))
+        name: np.ascontiguousarray(value, types.get(name.rstrip("0123456789").rstrip("_"), np.float32))
         for name, value in arrays.items()
         if value is not None
     }
@@ -91,7 +128,7 @@ def decode_mesh(data: bytes) -> MeshArrays:
     """NPZ bytes -> MeshArrays. Never unpickles. Raises EngineProblem('bad_answer') where the bytes are not a mesh."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            wanted = ("vertices", "faces", "normals", "code", "pose")
+            wanted = ("vertices", "faces", "normals", "code", "pose", "colours", "seen", "face_materials")
             arrays = {name: archive[name] for name in wanted if name in archive.files}
         vertices, faces = arrays["vertices"], arrays["faces"]
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as error:
@@ -101,7 +138,10 @@ def decode_mesh(data: bytes) -> MeshArrays:
     normals = arrays.get("normals")
     if normals is not None and (normals.dtype.kind != "f" or normals.size == 0):
         normals = None
-    mesh = MeshArrays.of(vertices, faces, normals)
+    looks = [arrays.get(name) for name in ("colours", "seen", "face_materials")]
+    if any(array is not None and array.dtype.kind not in "fiub" for array in looks):
+        raise bad_answer("A mesh came with colours or materials that are not numbers.")
+    mesh = MeshArrays.of(vertices, faces, normals, *looks)
     code, pose = arrays.get("code"), arrays.get("pose")
     if code is not None:
         if code.dtype.kind != "f" or not np.isfinite(code).all():

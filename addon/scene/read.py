@@ -15,6 +15,7 @@ import bpy
 import numpy as np
 
 from ..link.problem import EngineProblem
+from .appearance import Appearance, read_colours, read_look
 from .reference import PREVIEW_PROPERTY, Reference
 from .transform import transform_normals, transform_points
 
@@ -25,9 +26,10 @@ READABLE_TYPES = ("MESH", "POINTCLOUD")
 class Scan:
     """A source object as the engine will see it.
 
-    arrays(): points (N, 3), normals (N, 3) or None, faces (F, 3) or None, in the frame that is sent; slow for large
-    scans and free of bpy, so that it is called off the main thread.
-    frame: (4, 4) float64, sent frame -> world.  viewpoint: in the sent frame.
+    arrays(): points (N, 3), normals (N, 3), faces (F, 3), colours (N, 3), face_materials (F,) with material_names, each
+    None where there are none, in the frame that is sent; slow for large scans and free of bpy, so that it is called off
+    the main thread.
+    frame: (4, 4) float64, sent frame -> world.  viewpoint: in the sent frame.  look: of the source, for the results.
     """
 
     source: Reference
@@ -37,6 +39,19 @@ class Scan:
     viewpoint: tuple[float, float, float] | None = None
     point_count: int = 0
     notes: list[str] = field(default_factory=list)
+    look: Appearance = field(default_factory=Appearance)
+
+
+@dataclass
+class _Geometry:
+    """In the object's local frame. points: (N, 3).  normals, faces, colours, face_materials: as of Scan.arrays."""
+
+    points: np.ndarray
+    normals: np.ndarray | None = None
+    faces: np.ndarray | None = None
+    colours: np.ndarray | None = None
+    face_materials: np.ndarray | None = None
+    look: Appearance = field(default_factory=Appearance)
 
 
 def why_unreadable(obj: bpy.types.Object | None) -> str:
@@ -66,7 +81,8 @@ def read_scan(
         depsgraph.update()
     evaluated = obj.evaluated_get(depsgraph)
     world = np.array(evaluated.matrix_world, np.float64)
-    points, normals, faces = _read_geometry(evaluated, depsgraph)
+    read = _read_geometry(evaluated, depsgraph)
+    points, normals, faces, numbers = read.points, read.normals, read.faces, read.face_materials
     if len(points) == 0:
         raise EngineProblem(
             "source_empty",
@@ -91,6 +107,9 @@ def read_scan(
             "points": transform_points(points, to_sent),
             "normals": None if normals is None else transform_normals(normals, to_sent),
             "faces": faces if faces is None or np.linalg.det(to_sent[:3, :3]) >= 0 else faces[:, ::-1].copy(),
+            "colours": read.colours,
+            "face_materials": numbers,
+            "material_names": None if numbers is None else read.look.names(),
         }
 
     seen_from = None
@@ -105,19 +124,17 @@ def read_scan(
         seen_from,
         len(points),
         notes,
+        read.look,
     )
 
 
-def _read_geometry(
-    evaluated: bpy.types.Object, depsgraph: bpy.types.Depsgraph
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """Points (N, 3), normals or None, faces or None, in the object's local frame."""
+def _read_geometry(evaluated: bpy.types.Object, depsgraph: bpy.types.Depsgraph) -> _Geometry:
     if evaluated.type == "POINTCLOUD":
-        return _read_points(evaluated.data)
+        return _read_points(evaluated)
     mesh = evaluated.to_mesh()
     try:
         if len(mesh.vertices):
-            return _read_mesh(mesh)
+            return _read_mesh(evaluated, mesh)
     finally:
         evaluated.to_mesh_clear()
     # A mesh object whose modifiers make a point cloud: it appears as an instance beside the (empty) mesh.
@@ -128,32 +145,38 @@ def _read_geometry(
             and shown.type == "POINTCLOUD"
             and instance.parent.original == evaluated.original
         ):
-            points, normals, _ = _read_points(shown.data)
+            found = _read_points(shown)
             to_local = np.linalg.inv(np.array(evaluated.matrix_world)) @ np.array(instance.matrix_world)
-            return (
-                transform_points(points, to_local),
-                None if normals is None else transform_normals(normals, to_local),
-                None,
-            )
-    return np.empty((0, 3), np.float32), None, None
+            found.points = transform_points(found.points, to_local)
+            found.normals = None if found.normals is None else transform_normals(found.normals, to_local)
+            return found
+    return _Geometry(np.empty((0, 3), np.float32))
 
 
-def _read_mesh(mesh: bpy.types.Mesh) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+def _read_mesh(shown: bpy.types.Object, mesh: bpy.types.Mesh) -> _Geometry:
     points = _read_vectors(mesh.attributes["position"], len(mesh.vertices))
+    look, colours = read_look(shown, mesh), read_colours(mesh, len(points))
     if len(mesh.polygons) == 0:
-        return points, _read_normals(mesh.attributes, len(points)), None
+        return _Geometry(points, _read_normals(mesh.attributes, len(points)), None, colours, None, look)
     mesh.calc_loop_triangles()
     faces = np.empty(3 * len(mesh.loop_triangles), np.int32)
     mesh.loop_triangles.foreach_get("vertices", faces)
-    return points, None, faces.reshape(-1, 3)
+    numbers = None
+    if look.materials:
+        numbers = np.empty(len(mesh.loop_triangles), np.int32)
+        mesh.loop_triangles.foreach_get("material_index", numbers)
+        numbers = numbers.clip(0, len(look.materials) - 1)  # as Blender shows a number beyond the slots
+    return _Geometry(points, None, faces.reshape(-1, 3), colours, numbers, look)
 
 
-def _read_points(cloud: Any) -> tuple[np.ndarray, np.ndarray | None, None]:
+def _read_points(shown: bpy.types.Object) -> _Geometry:
+    cloud: Any = shown.data
     position = cloud.attributes.get("position")
     if position is None:
-        return np.empty((0, 3), np.float32), None, None
+        return _Geometry(np.empty((0, 3), np.float32))
     points = _read_vectors(position, len(position.data))
-    return points, _read_normals(cloud.attributes, len(points)), None
+    normals = _read_normals(cloud.attributes, len(points))
+    return _Geometry(points, normals, None, read_colours(cloud, len(points)), None, read_look(shown, cloud))
 
 
 def _read_vectors(attribute: bpy.types.Attribute, count: int) -> np.ndarray:

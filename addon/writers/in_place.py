@@ -14,6 +14,7 @@ from ..carried.provenance import pose_in, provenance_of
 from ..carried.source import record
 from ..link.mesh_arrays import MeshArrays
 from ..link.problem import EngineProblem
+from ..scene.appearance import dress
 from ..scene.read import Scan
 from ..scene.reference import PREVIEW_PROPERTY, Reference
 from ..scene.write import build_mesh, hide, move_to, placement, swap_mesh
@@ -67,6 +68,7 @@ class ResultWriter(JobWriter):
             made = self.made_collections[0].find(bpy.data.collections) if self.made_collections else None
             homes = [made or self._new_collection(f"{self.scan.source.name} Hypotheses", homes)]
         mesh = build_mesh(self.name, arrays, self._bake)
+        dress(mesh, arrays, self.scan.look)
         obj = self._find_preview() if number == 0 else None
         if obj is None:
             obj = self._new_object(self.name, mesh, homes)

@@ -173,6 +173,37 @@ def test_a_bad_file_is_reported_and_skipped_and_the_status_says_so(run, folders,
         assert f"{name} FAILED" in said and error["remedy"] in said
 
 
+@pytest.mark.skipif(importlib.util.find_spec("trimesh") is None, reason="materials need trimesh")
+def test_colours_and_materials_go_from_file_to_file(batch: Any, tmp_path: Path) -> None:
+    """But for the engine's part: tests/addon/test_appearance.py has that."""
+    corners = [(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)]
+    lines = [f"v {x} {y} {z} {x} 0.5 {z}" for x, y, z in [*corners, (5, 5, 5), (6, 5, 5), (5, 6, 5)]]
+    quads = ["1 2 4 3", "5 7 8 6", "1 5 6 2", "3 4 8 7", "1 3 7 5", "2 6 8 4"]
+    faces = ["f 9 10 11", "usemtl oak", *(f"f {q}" for q in quads[:3]), "usemtl cloth", *(f"f {q}" for q in quads[3:])]
+    (tmp_path / "a.obj").write_text("\n".join(["mtllib a.mtl", *lines, *faces]))
+    (tmp_path / "a.mtl").write_text("newmtl oak\nKd 0.5 0.25 0\nnewmtl cloth\nKd 0 0 1\n")
+    loaded = batch.load(tmp_path / "a.obj")
+    stage = batch.Stage()
+    source, _ = batch.load_into(stage, "a", loaded)
+    assert [slot.material and slot.material.name for slot in source.material_slots] == ["oak", "cloth", None]
+    scan = batch.read_scan(source, stage.depsgraph())
+    arrays = scan.arrays()
+    np.testing.assert_allclose(arrays["colours"], loaded.colours, atol=1e-3)
+    mesh = batch.MeshArrays.of(
+        arrays["points"], arrays["faces"], None, arrays["colours"], arrays["points"][:, 0] > 0, arrays["face_materials"]
+    )
+    writer = sys.modules[batch.FitWriter.__mro__[1].__module__].ResultWriter(scan)
+    result = writer.add_result(mesh, 0, 1)
+    batch.write_mesh(tmp_path / "b.obj", batch.mesh_of(result, loaded.materials))
+    back = batch.load(tmp_path / "b.obj")
+    assert back.materials == loaded.materials
+    assert sorted(back.face_materials.tolist()) == sorted(loaded.face_materials.tolist()) == [-1] + 6 * [0] + 6 * [1]
+    np.testing.assert_allclose(back.colours, loaded.colours, atol=2e-3)
+    found = batch.mesh_of(result)
+    np.testing.assert_array_equal(found.seen, found.vertices[:, 0] > 0)
+    stage.clear()
+
+
 def test_a_second_run_does_only_what_is_missing(run, folders, capsys):
     source, output = folders
     for name in ("a.xyz", "b.xyz", "c.xyz"):

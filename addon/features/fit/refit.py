@@ -11,6 +11,7 @@ import numpy as np
 from ...carried.fit_field import FIELD, field_frame, store_field
 from ...link.mesh_arrays import MeshArrays
 from ...link.problem import EngineProblem
+from ...scene.appearance import Appearance, colour_attribute, dress
 from ...scene.reference import Reference
 from ...scene.write import build_mesh, swap_mesh
 from ...writers.base import JobWriter
@@ -47,6 +48,8 @@ class RefitWriter(JobWriter):
         mesh = build_mesh(obj.data.name, _outside_out(self._mesh, matrix), matrix)
         for material in obj.data.materials:
             mesh.materials.append(material)
+        colours = colour_attribute(obj.data)
+        dress(mesh, self._mesh, Appearance("" if colours is None else colours.name))
         name = obj.data.name
         swap_mesh(obj, mesh)
         mesh.name = name
@@ -74,4 +77,6 @@ def _outside_out(arrays: MeshArrays, matrix: np.ndarray) -> MeshArrays:
     """The mesh as it has to be for the matrix: a mirroring would turn its faces inside out."""
     if np.linalg.det(matrix[:3, :3]) >= 0:
         return arrays
-    return MeshArrays.of(arrays.vertices, arrays.faces[:, ::-1], arrays.normals)
+    return MeshArrays.of(
+        arrays.vertices, arrays.faces[:, ::-1], arrays.normals, arrays.colours, arrays.seen, arrays.face_materials
+    )

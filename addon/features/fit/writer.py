@@ -61,9 +61,6 @@ class FitWriter(ResultWriter):
         own = [obj for obj in sources if obj.library is None and obj != result]
         if self.becomes == "JOIN":
             join_into(result, own)
-        else:
-            for slot in next((obj.material_slots for obj in own if obj.material_slots), ()):
-                result.data.materials.append(slot.material)
         name, active = self.scan.source.name, bpy.context.view_layer.objects.active
         was_active, was_selected = active in own, any(obj.select_get() for obj in own)
         for obj in own:
@@ -82,7 +79,7 @@ class FitWriter(ResultWriter):
 
 
 def join_into(result: bpy.types.Object, sources: Sequence[bpy.types.Object]) -> None:
-    """Adds the sources' geometry, as modifiers have made it, to the result's mesh, with its materials."""
+    """Adds the sources' geometry, as modifiers have made it, to the result's mesh, with its materials, each once."""
     depsgraph = bpy.context.evaluated_depsgraph_get()
     into = result.matrix_basis.inverted_safe()
     joined = bmesh.new()
@@ -94,13 +91,16 @@ def join_into(result: bpy.types.Object, sources: Sequence[bpy.types.Object]) -> 
             mesh = _mesh_of(obj, depsgraph)
             made.append(mesh)
             mesh.transform(into @ obj.matrix_world)
-            first, faces = len(materials), len(joined.faces)
-            if len(mesh.materials) or materials:
-                materials.extend(mesh.materials if len(mesh.materials) else [None])
+            faces = len(joined.faces)
+            own = list(mesh.materials) or ([None] if materials else [])
+            for material in own:
+                if material not in materials:
+                    materials.append(material)
             joined.from_mesh(mesh)
             joined.faces.ensure_lookup_table()
             for face in joined.faces[faces:]:
-                face.material_index += first
+                if own:
+                    face.material_index = materials.index(own[min(face.material_index, len(own) - 1)])
         for material in materials[len(result.data.materials) :]:
             result.data.materials.append(material)
         joined.to_mesh(result.data)

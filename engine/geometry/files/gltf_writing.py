@@ -96,7 +96,6 @@ def _material(material: Material, coloured: bool) -> dict[str, Any]:
 
 
 def _linear(colours: NDArray[Any]) -> NDArray[np.float64]:
-    """(N, 3) sRGB to linear, as glTF has them."""
-    from trimesh.visual.color import srgb_to_linear
-
-    return np.asarray(srgb_to_linear(np.asarray(colours, np.float64)))
+    """(N, 3) sRGB to linear (IEC 61966-2-1), as glTF has them. Not by trimesh: Blender's Python writes without it."""
+    values = np.asarray(colours, np.float64)
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
