@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from ..npy import read_header
 
 _npy: Any = np.lib.format  # its functions carry no type hints
 
@@ -175,15 +176,19 @@ def _check_directory(members: list[zipfile.ZipInfo], allowed: Mapping[str, Membe
 def _check_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo, may_be: Member) -> None:
     name = _name(member)
     with _open(archive, member) as stream:
-        header, offset = _read_header(stream, member.filename)
+        try:
+            header = read_header(stream)
+        except Exception as error:  # of zipfile and zlib too, on hostile bytes
+            raise malformed(f"'{member.filename}' is not an NPY array: {error}.") from None
     numbers = header.dtype.itemsize in (1, 2, 4, 8)
     if header.dtype.kind not in may_be.kinds or not (numbers or "U" in may_be.kinds):
         raise malformed(f"'{name}' has the type {header.dtype}; {_expected(may_be)} expected.")
     if "U" in may_be.kinds and header.nbytes > may_be.most_text:
         raise malformed(f"'{name}' is a text of {header.nbytes} bytes; at most {may_be.most_text} are read.")
     may_be.check(name, header.shape)
-    if header.nbytes != member.file_size - offset:
-        raise malformed(f"'{name}' declares {header.nbytes} bytes and holds {member.file_size - offset}.")
+    held = member.file_size - header.length
+    if header.nbytes != held:
+        raise malformed(f"'{name}' declares {header.nbytes} bytes and holds {held}.")
 
 
 def _expected(may_be: Member) -> str:
@@ -204,38 +209,3 @@ def _open(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> IO[bytes]:
         return archive.open(member)
     except (zipfile.BadZipFile, ValueError, EOFError, OSError, RuntimeError) as error:
         raise malformed(f"'{member.filename[:80]}' is damaged: {error}.") from None
-
-
-@dataclass
-class _Header:
-    shape: Shape
-    dtype: np.dtype[Any]
-    nbytes: int
-
-
-def _read_header(member: IO[bytes], name: str) -> tuple[_Header, int]:
-    """The NPY header and its length in bytes, without touching the data."""
-    try:
-        version = _npy.read_magic(member)
-        if version == (1, 0):
-            length = int.from_bytes(member.read(2), "little")
-            prefix = 10
-        elif version in ((2, 0), (3, 0)):
-            length = int.from_bytes(member.read(4), "little")
-            prefix = 12
-        else:
-            raise ValueError(f"NPY version {version} is not known")
-        if length > 4096:
-            raise ValueError(f"its header declares {length} bytes")
-        text = member.read(length)
-        if len(text) != length:
-            raise ValueError("its header is cut short")
-        # NumPy's own parser (a literal, nothing is executed), fed a version 2 header made of the bytes just checked.
-        again = io.BytesIO(length.to_bytes(4, "little") + text)
-        shape, _, dtype = _npy.read_array_header_2_0(again)
-        if any(int(n) < 0 for n in shape):
-            raise ValueError(f"its shape is {shape}")
-    except Exception as error:  # the parser meets hostile text: whatever it raises means the same
-        raise malformed(f"'{name}' is not an NPY array: {error}.") from None
-    count = math.prod(int(n) for n in shape)  # Python integers: no overflow
-    return _Header(tuple(int(n) for n in shape), dtype, count * dtype.itemsize), prefix + length

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 ENGINE = (
-    "errors", "plain_json", "extras", "folders", "frames", "plugins", "device", "geometry", "fields", "surfaces",
+    "errors", "plain_json", "npy", "extras", "folders", "frames", "plugins", "device", "geometry", "fields", "surfaces",
     "priors", "finish", "completion", "surface_fit", "generation", "training", "gradient_fields", "jobs", "wire",
     "evaluation", "server", "cli", "__main__",
 )  # fmt: skip

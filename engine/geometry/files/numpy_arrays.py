@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import io
-import math
 import zipfile
 import zlib
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import numpy.lib.format as npy
 from numpy.typing import NDArray
 
 from ...errors import InputError
+from ...npy import read_header
 from ..checks import MAX_FACES
 from ..clouds import PointCloud
 from . import gates
@@ -52,12 +51,10 @@ def _from_columns(values: NDArray[Any]) -> Raw:
 
 def _array(path: Path, stream: IO[bytes], size: int, name: str) -> NDArray[Any]:
     try:
-        version = npy.read_magic(stream)  # type: ignore[no-untyped-call]
-        reader: Any = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        # NumPy parses the header as a literal: nothing in it is executed.
-        shape, fortran, dtype = reader(stream)
-    except ValueError:
-        raise Damaged(f"'{name}' does not begin as NumPy data do.") from None
+        header = read_header(stream)
+    except ValueError as error:
+        raise Damaged(f"'{name}' does not begin as NumPy data do: {error}.") from None
+    shape, dtype, needed = header.shape, header.dtype, header.nbytes
     if dtype.hasobject:
         raise InputError(
             "file_pickled",
@@ -67,17 +64,14 @@ def _array(path: Path, stream: IO[bytes], size: int, name: str) -> NDArray[Any]:
         )
     if dtype.kind not in "fiu" or dtype.itemsize > 8:
         raise Damaged(f"'{name}' has the type {dtype}; numbers are expected.")
-    if any(n < 0 for n in shape):
-        raise Damaged(f"'{name}' declares the shape {shape}.")
-    needed = math.prod(int(n) for n in shape) * dtype.itemsize
-    if needed > size - stream.tell():
-        raise gates.short(f"'{name}' {shape}", needed, max(size - stream.tell(), 0))
+    if needed > size - header.length:
+        raise gates.short(f"'{name}' {shape}", needed, max(size - header.length, 0))
     if (shape and max(shape) > MAX_FACES) or needed > gates.MAX_BYTES:
         raise too_large(path.name, f"'{name}' declares {max(shape):,} rows.")
     content = stream.read(needed)
     if len(content) != needed:
         raise Damaged(f"'{name}' ends in the middle.")
-    return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if header.fortran else "C")
 
 
 def read_npz(path: Path) -> Raw:
