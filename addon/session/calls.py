@@ -7,20 +7,24 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ..link.client import EngineClient
-from ..link.connections import FAILED, READY, STARTING
+from ..link.connections import FAILED, READY, STARTING, Connection
 from ..link.problem import EngineProblem, fault
 from .job import engine_stopped
-
-if TYPE_CHECKING:
-    from .session import Session
 
 log = logging.getLogger(__name__)
 
 CALL_TIMEOUT_S = 400.0
 """The engine checks a file that was brought in a process of its own, which imports torch first."""
+
+
+class Host(Protocol):
+    """Whose calls they are: a session, as far as they know it."""
+
+    engine: Connection
+    known_priors: list[Any]
 
 
 @dataclass(eq=False)
@@ -40,7 +44,7 @@ class Call:
     _outcome: Any = None
     _info: dict[str, Any] | None = None
 
-    def poll(self, session: Session) -> bool:
+    def poll(self, session: Host) -> bool:
         """Starts the work once the engine is there, and takes what came of it. True where it has just ended."""
         if self.finished:
             return False
@@ -93,7 +97,7 @@ class Calls:
         self.listed = [other for other in self.listed if not other.finished] + [call]
         return call
 
-    def step(self, session: Session) -> bool:
+    def step(self, session: Host) -> bool:
         """True where one has ended."""
         ended = [call.poll(session) for call in list(self.listed)]
         return any(ended)

@@ -152,8 +152,8 @@ def load_library(path: str | Path, *, splits_by_design: bool = True, cache_folde
         seen.add(shape.key)
     library = Library(folder, shapes, places=places)
     if splits_by_design:
-        library.twins = remembered_twins(library, cache_folder)
-        exclude_twins(library)
+        library.twins = remembered_twins(shapes, [place.path for place in places], library.mesh, cache_folder)
+        exclude_twins(shapes, library.twins)
     return library
 
 

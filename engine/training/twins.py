@@ -7,9 +7,8 @@ import json
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +16,11 @@ from scipy.spatial import cKDTree
 
 from ..errors import InputError
 from ..folders import user_cache_folder
+from ..geometry.connected import labels_of
 from ..geometry.meshes import Mesh
-from .shapes import canonicalise
-
-if TYPE_CHECKING:
-    from .library import Library
-
+from .shapes import Shape, canonicalise
 
 log = logging.getLogger(__name__)
-
 
 TWIN_DISTANCE = 0.014
 """Mean distance of the surfaces (fraction of the longest side, both ways) below which two shapes are one design."""
@@ -108,67 +103,66 @@ def _surface_points(mesh: Mesh, count: int, rng: np.random.Generator) -> NDArray
     return points
 
 
-def remembered_twins(library: Library, cache_folder: Path | None) -> list[tuple[int, int]]:
-    """Twins among the shapes of each source that has both training and validation shapes."""
+def remembered_twins(
+    shapes: Sequence[Shape], files: Sequence[Path], mesh: Callable[[int], Mesh], cache_folder: Path | None
+) -> list[tuple[int, int]]:
+    """Twins among the shapes of each source that has both training and validation shapes.
+
+    files: where each shape lies; what was found is kept for as long as they stay as they are.  mesh: of a shape by its
+    index, raises InputError where its file is damaged.
+    """
     splits: dict[str, set[str]] = defaultdict(set)
-    for shape in library.shapes:
+    for shape in shapes:
         splits[shape.source].add(shape.split)
-    concerned = [i for i, shape in enumerate(library.shapes) if {"train", "validation"} <= splits[shape.source]]
+    concerned = [i for i, shape in enumerate(shapes) if {"train", "validation"} <= splits[shape.source]]
     if not concerned:
         return []
     digest = hashlib.sha256(f"{_TWIN_VERSION} {TWIN_DISTANCE} {TWIN_PART_DISTANCE}".encode())
-    for file in sorted({library.places[i].path for i in concerned}):
+    for file in sorted({files[i] for i in concerned}):
         stat = file.stat()
         digest.update(f"{file.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     for i in concerned:
-        digest.update(f"{library.shapes[i].key}\n".encode())
+        digest.update(f"{shapes[i].key}\n".encode())
     folder = cache_folder or user_cache_folder()
     file = folder / f"twins-{digest.hexdigest()[:20]}.json"
-    by_key = {library.shapes[i].key: i for i in concerned}
+    by_key = {shapes[i].key: i for i in concerned}
     try:
         pairs = [(by_key[a], by_key[b]) for a, b in json.loads(file.read_text(encoding="utf-8"))]
         log.debug("twins read from %s", file)
         return pairs
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    log.info("looking for twins among %d shapes of %s", len(concerned), library.folder)
+    log.info("looking for twins among %d shapes", len(concerned))
     by_source: dict[str, list[int]] = defaultdict(list)
     for i in concerned:
-        by_source[library.shapes[i].source].append(i)
+        by_source[shapes[i].source].append(i)
     pairs = []
     for members in by_source.values():
         meshes = {}
         for i in members:
             try:
-                meshes[i] = library.mesh(i)
+                meshes[i] = mesh(i)
                 canonicalise(meshes[i])
             except InputError:  # nothing to compare; whoever wants the mesh is told why it is none
                 meshes.pop(i, None)
         known = list(meshes)
-        found = find_twins(list(meshes.values()), [library.shapes[i].key for i in known])
+        found = find_twins(list(meshes.values()), [shapes[i].key for i in known])
         pairs += [(known[a], known[b]) for a, b in found]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         partial = file.with_suffix(f".{os.getpid()}.tmp")
-        partial.write_text(json.dumps([(library.shapes[a].key, library.shapes[b].key) for a, b in pairs], indent=0))
+        partial.write_text(json.dumps([(shapes[a].key, shapes[b].key) for a, b in pairs], indent=0))
         os.replace(partial, file)
     except OSError as error:
         log.warning("the twins could not be remembered in %s (%s): they are looked for again next time", folder, error)
     return pairs
 
 
-def exclude_twins(library: Library) -> None:
-    group = list(range(len(library)))
-
-    def root(i: int) -> int:
-        while group[i] != i:
-            group[i] = group[group[i]]
-            i = group[i]
-        return i
-
-    for a, b in library.twins:
-        group[root(a)] = root(b)
-    held_out = {root(i) for i, shape in enumerate(library.shapes) if shape.split == "validation"}
-    for i, shape in enumerate(library.shapes):
-        if shape.split == "train" and root(i) in held_out:
+def exclude_twins(shapes: Sequence[Shape], twins: Sequence[tuple[int, int]]) -> None:
+    """Training shapes that are twins of a validation shape, over whatever other twins, become 'excluded'."""
+    left, right = np.array(twins, np.int64).reshape(-1, 2).T
+    design = labels_of(len(shapes), left, right)
+    held_out = {design[i] for i, shape in enumerate(shapes) if shape.split == "validation"}
+    for i, shape in enumerate(shapes):
+        if shape.split == "train" and design[i] in held_out:
             shape.split = "excluded"

@@ -26,21 +26,15 @@ def modules(package: str) -> dict[str, Path]:
 
 
 def imports(package: str) -> dict[str, set[str]]:
-    """Module -> the package's own modules that it imports anywhere, in functions too (not those for types alone)."""
+    """Module -> the package's own modules that it imports anywhere, in functions and for types alone too."""
     known = modules(package)
     edges: dict[str, set[str]] = defaultdict(set)
     for name, path in known.items():
         parts = name.split(".")
         base = parts if path.name == "__init__.py" else parts[:-1]
         tree = ast.parse(path.read_text("utf-8"))
-        typing_only = {
-            id(inner)
-            for node in ast.walk(tree)
-            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-            for inner in ast.walk(node)
-        }
         for node in ast.walk(tree):
-            if not isinstance(node, ast.ImportFrom) or id(node) in typing_only:
+            if not isinstance(node, ast.ImportFrom):
                 continue
             where = [*base[: len(base) - node.level + 1]] if node.level else []
             target = ".".join([*where, *(node.module.split(".") if node.module else [])])
