@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 Distances = NDArray[np.float64]
 
-Family = Callable[[str, int], Mesh | FloatArray]
+Maker = Callable[[str, int], Mesh | FloatArray]
 """(class, number) -> a generated shape in the canonical frame: a surface, or points (N, 3) of one. The same number is
 the same shape. May raise EngineError where none comes out."""
 
@@ -122,13 +122,13 @@ def set_measures(generated: Distances, across: Distances, reference: Distances) 
     }
 
 
-# ------------------------------------------------------------------------------------------------------------- families
+# ------------------------------------------------------------------------------------------------------------- makers
 
 
-def latent_family(
+def latent_maker(
     prior: Prior, distribution: str, temperature: float, seed: int, resolution: int, *, selected: bool = True
-) -> tuple[str, Family]:
-    """(fingerprint, family): shapes as `shapewright generate` makes them; selected: without duplicates and pieces."""
+) -> tuple[str, Maker]:
+    """(fingerprint, maker): shapes as `shapewright generate` makes them; selected: without duplicates and pieces."""
     latent = latent_of(prior)
     drawn: dict[str, list[sampling.Drawn]] = {}
 
@@ -151,7 +151,7 @@ def latent_family(
     return hashlib.sha256(json.dumps(marks).encode()).hexdigest()[:16], make
 
 
-def _training_family(library: Library, seed: int) -> Family:
+def _training_maker(library: Library, seed: int) -> Maker:
     """Random training shapes of the class."""
     members: dict[str, list[int]] = {}
     for index in library.indices(split="train"):
@@ -178,7 +178,7 @@ class _Set:
 
 
 def run_generation_evaluation(
-    families: Sequence[tuple[str, str, Family]],
+    makers: Sequence[tuple[str, str, Maker]],
     library: Library,
     *,
     classes: Sequence[str] | None = None,
@@ -194,12 +194,12 @@ def run_generation_evaluation(
     on_progress: Callable[[int, int, str], None] = lambda done, total, what: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
-    """Judge each family (name, fingerprint, callable) against the split; write report.json, report.md and a contact
-    sheet a family into `out_dir`; return the report.
+    """Judge each maker (name, fingerprint, callable) against the split; write report.json, report.md and a contact
+    sheet a maker into `out_dir`; return the report.
 
     classes: None = all of the library's but 'other'.  points: of a cloud for Chamfer, `emd_points` of them for the
-    Earth Mover's distance.  limit: at most so many reference shapes a class.  repeats: so many sets of each family are
-    judged, each with further numbers of it, and what is reported is their mean (and their spread).  A family's clouds
+    Earth Mover's distance.  limit: at most so many reference shapes a class.  repeats: so many sets of each maker are
+    judged, each with further numbers of it, and what is reported is their mean (and their spread).  A maker's clouds
     are kept in `out_dir` under its fingerprint, so that a run that was stopped goes on where it was.
     Raises InputError where the split has no shape of the classes; Cancelled.
     """
@@ -225,8 +225,8 @@ def run_generation_evaluation(
     wanted = [(name, number) for name in sorted(counts) for number in range(counts[name])]
     sets = [("reference", _digest("reference", seed), _reference(library, kept))]
     if yardstick:
-        sets.append((YARDSTICK, _digest(YARDSTICK, seed), _training_family(library, seed)))
-    sets += list(families)
+        sets.append((YARDSTICK, _digest(YARDSTICK, seed), _training_maker(library, seed)))
+    sets += list(makers)
     total, done = len(sets), 0
 
     def progress(what: str) -> None:
@@ -234,11 +234,11 @@ def run_generation_evaluation(
             raise Cancelled
         on_progress(done, total, what)
 
-    def clouds(name: str, mark: str, family: Family, part: int) -> _Set:
+    def clouds(name: str, mark: str, maker: Maker, part: int) -> _Set:
         numbers = [(c, number + part * counts[c]) for c, number in wanted]
         stem = _digest(mark, numbers, points, seed)
         title = name if part == 0 else f"{name} {part + 1}"
-        return _clouds(family, title, numbers, points, seed, out, stem, progress)
+        return _clouds(maker, title, numbers, points, seed, out, stem, progress)
 
     progress("reference: shapes")
     real = clouds(*sets[0], 0)
@@ -277,13 +277,13 @@ def run_generation_evaluation(
         return found
 
     rows: dict[str, Any] = {}
-    for name, mark, family in sets[1:]:
+    for name, mark, maker in sets[1:]:
         done += 1
         parts: list[dict[str, dict[str, Any]]] = []
         row: dict[str, Any] = {"shapes": 0, "failed": 0, "seconds": 0.0}
         for part in range(repeats):
             progress(f"{name}: shapes")
-            ours = clouds(name, mark, family, part)
+            ours = clouds(name, mark, maker, part)
             parts.append(judged(name, ours))
             row["shapes"] += len(ours.clouds)
             row["failed"] += ours.failed
@@ -299,7 +299,7 @@ def run_generation_evaluation(
     report = {
         "what": "generation", "split": split, "library": str(library.folder.name), "shapes": dict(counts),
         "points": points, "emd_points": emd_points, "seed": seed, "repeats": repeats, "families": rows,
-        "fingerprints": {name: mark for name, mark, _ in families},
+        "fingerprints": {name: mark for name, mark, _ in makers},
         "sheets": [_sheet_name(name) for name, _, _ in sets if (out / _sheet_name(name)).is_file()],
     }  # fmt: skip
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -315,7 +315,7 @@ def _mean_measures(parts: list[dict[str, float]]) -> dict[str, float]:
     return found
 
 
-def _reference(library: Library, indices: list[int]) -> Family:
+def _reference(library: Library, indices: list[int]) -> Maker:
     by_class: dict[str, list[int]] = {}
     for k in indices:
         by_class.setdefault(library.shapes[k].category, []).append(k)
@@ -327,10 +327,10 @@ def _reference(library: Library, indices: list[int]) -> Family:
 
 
 def _clouds(
-    family: Family, name: str, wanted: list[tuple[str, int]], points: int, seed: int, out: Path, stem: str,
+    maker: Maker, name: str, wanted: list[tuple[str, int]], points: int, seed: int, out: Path, stem: str,
     progress: Callable[[str], None],
 ) -> _Set:  # fmt: skip
-    """The family's shapes as clouds, from the file of an earlier run where there is one; draws its contact sheet."""
+    """The maker's shapes as clouds, from the file of an earlier run where there is one; draws its contact sheet."""
     path = out / "clouds" / f"{stem}.npz"
     if path.is_file():
         with np.load(path, allow_pickle=False) as file:
@@ -347,7 +347,7 @@ def _clouds(
         rng = np.random.default_rng([seed, place, 5])
         began = time.perf_counter()
         try:
-            shape = family(class_name, number)
+            shape = maker(class_name, number)
         except EngineError as error:
             log.info("%s made no %s number %d: %s", name, class_name, number, error)
             found.failed += 1

@@ -24,15 +24,15 @@ from ..gradient_fields.model import GradientField
 from ..gradient_fields.sampling import densify, encode, new_code, observe, sample_points
 from ..training.library import Library
 from ..training.supervision import UNITS
-from .generation import Family, earth_movers_distance
+from .generation import Maker, earth_movers_distance
 from .pictures import COMPLETED, OBSERVED, camera_for, contact_sheet, draw_cloud, save_picture
 
 DRAWN = 8
 """Shapes on the contact sheet."""
 
 
-def generated_clouds(model: GradientField, name: str, latent: str, seed: int, points: int) -> tuple[str, Family]:
-    """(fingerprint, family) for `run_generation_evaluation`: clouds as `shapewright gradient generate` makes them.
+def generated_clouds(model: GradientField, name: str, latent: str, seed: int, points: int) -> tuple[str, Maker]:
+    """(fingerprint, maker) for `run_generation_evaluation`: clouds as `shapewright gradient generate` makes them.
 
     latent: 'gan' or one of the prior's distributions.
     """
@@ -110,9 +110,9 @@ def evaluate_gradient_field(
         figures = ", ".join(f"{name} {row[name]['cd']:.0f} / {row[name]['emd']:.1f}" for name in answers)
         on_progress(f"{number + 1}/{len(order)} {row['shape']}: {figures}")
     if model.generator is not None:
-        _, family = generated_clouds(model, "", "gan", seed, points)
+        _, maker = generated_clouds(model, "", "gan", seed, points)
         for number, column in enumerate(columns):
-            column.append(np.asarray(family("", number), np.float32))
+            column.append(np.asarray(maker("", number), np.float32))
     captions = [f"{sparse} points given", f"{points} made of them", "through the code and back", "truth", "generated"]
     box = np.array([[x, y, z] for x in (-0.42, 0.42) for y in (-0.42, 0.42) for z in (-0.42, 0.42)], np.float32)
     camera = camera_for(box, size=200)

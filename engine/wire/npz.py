@@ -30,7 +30,7 @@ MAX_TEXT = 4096  # bytes
 MAX_NAMES = 1024
 MAX_NAMES_BYTES = 2**20
 
-Shape = tuple[int, ...]
+Extents = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class Member:
     one that it may not have; called with the member's name and shape.  most_text: bytes of one that holds text."""
 
     kinds: str
-    check: Callable[[str, Shape], None]
+    check: Callable[[str, Extents], None]
     most_text: int = MAX_TEXT
 
 
 def rows(kinds: str, most: int = MAX_ROWS) -> Member:
     """(n, 3), n at most `most`."""
 
-    def check(name: str, shape: Shape) -> None:
+    def check(name: str, shape: Extents) -> None:
         if len(shape) != 2 or shape[1] != 3:
             raise malformed(f"'{name}' has the shape {shape}; (n, 3) is expected.")
         if shape[0] > most:
@@ -58,7 +58,7 @@ def rows(kinds: str, most: int = MAX_ROWS) -> Member:
 def one_each(kinds: str, most: int = MAX_ROWS) -> Member:
     """(n,), n at most `most`."""
 
-    def check(name: str, shape: Shape) -> None:
+    def check(name: str, shape: Extents) -> None:
         if len(shape) != 1:
             raise malformed(f"'{name}' has the shape {shape}; (n,) is expected.")
         if shape[0] > most:
@@ -70,14 +70,14 @@ def one_each(kinds: str, most: int = MAX_ROWS) -> Member:
 def exactly(kinds: str, *expected: int) -> Member:
     """One shape and no other."""
 
-    def check(name: str, shape: Shape) -> None:
+    def check(name: str, shape: Extents) -> None:
         if shape != expected:
             raise malformed(f"'{name}' has the shape {shape}; {expected} is expected.")
 
     return Member(kinds, check)
 
 
-def _check_code(name: str, shape: Shape) -> None:
+def _check_code(name: str, shape: Extents) -> None:
     if not 1 <= len(shape) <= 5 or not 1 <= math.prod(shape) <= MAX_CODE:
         raise malformed(f"'{name}' has the shape {shape}; a code has at most {MAX_CODE:,} numbers.")
 

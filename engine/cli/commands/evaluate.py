@@ -188,7 +188,7 @@ def _reconstruction(options: argparse.Namespace, should_stop: ShouldStop) -> dic
 
 def _generation(options: argparse.Namespace, should_stop: ShouldStop) -> dict[str, Any]:
     from ...device import resolve_device
-    from ...evaluation.generation import latent_family, run_generation_evaluation
+    from ...evaluation.generation import latent_maker, run_generation_evaluation
     from ...generation.codes import latent_of
     from ...priors.file import load_prior
 
@@ -200,12 +200,12 @@ def _generation(options: argparse.Namespace, should_stop: ShouldStop) -> dict[st
     classes = names(options.classes) or list(latent.classes)
     for name in classes:
         latent.label(name)  # an unknown one is refused before anything is made
-    families = [
-        (name, *latent_family(prior, name, options.temperature, options.seed, options.resolution or 64))
+    makers = [
+        (name, *latent_maker(prior, name, options.temperature, options.seed, options.resolution or 64))
         for name in names(options.distributions) or have
     ]
     return run_generation_evaluation(
-        families,
+        makers,
         library,
         classes=classes,
         split=options.split,

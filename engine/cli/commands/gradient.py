@@ -205,13 +205,13 @@ def _evaluate(options: argparse.Namespace) -> int:
             table = report["table"]
         else:
             kinds = names(options.latent) or []
-            families = [
+            makers = [
                 (f"gradient field, {kind}",
                  *generated_clouds(model, options.field, kind, options.seed, options.points))
                 for kind in kinds
             ]
             report = run_generation_evaluation(
-                families, library, classes=classes, out_dir=options.out, points=options.points,
+                makers, library, classes=classes, out_dir=options.out, points=options.points,
                 emd_points=options.emd_points, limit=options.limit, seed=options.seed, device=model.device,
                 on_progress=lambda done, total, what: show(f"{done}/{total} {what}"), should_stop=should_stop,
             )

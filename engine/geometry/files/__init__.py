@@ -22,12 +22,11 @@ from .registry import (
     register,
     unregister,
     writable,
-    write_atomically,
     write_cloud,
     write_mesh,
 )
 
 __all__ = [
     "Format", "Loaded", "Raw", "axis_in_scene", "format_of", "formats", "load", "read_shape", "readable",
-    "register", "unregister", "writable", "write_atomically", "write_cloud", "write_mesh",
+    "register", "unregister", "writable", "write_cloud", "write_mesh",
 ]  # fmt: skip

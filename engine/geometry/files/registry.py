@@ -256,8 +256,8 @@ def write_mesh(path: Path | str, mesh: Mesh, offset: Float64Array | None = None)
     if one.companion is not None and beside:
         second = one.companion.path(path)
         content = one.companion.name(content, second.name)
-        write_atomically(second, beside)
-    write_atomically(path, content)
+        _write_whole(second, beside)
+    _write_whole(path, content)
 
 
 def write_cloud(path: Path | str, cloud: PointCloud, offset: Float64Array | None = None) -> None:
@@ -267,14 +267,14 @@ def write_cloud(path: Path | str, cloud: PointCloud, offset: Float64Array | None
     if one is None or one.write_cloud is None:
         raise gates.format_unknown(path, writable("cloud"))
     turn = TO_SCENE[one.up]
-    write_atomically(path, one.write_cloud(cloud_in(cloud, turn), _offset_in(offset, turn)))
+    _write_whole(path, one.write_cloud(cloud_in(cloud, turn), _offset_in(offset, turn)))
 
 
 def _offset_in(offset: Float64Array | None, turn: Float64Array) -> Float64Array:
     return np.zeros(3) if offset is None else np.asarray(turned(np.asarray(offset, np.float64), turn.T))
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def _write_whole(path: Path, content: bytes) -> None:
     temporary = path.parent / f".{secrets.token_hex(8)}.part"
     try:
         try:

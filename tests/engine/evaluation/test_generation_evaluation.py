@@ -13,7 +13,7 @@ from engine.evaluation.generation import (
     chamfer_matrix,
     earth_movers_distance,
     emd_matrix,
-    latent_family,
+    latent_maker,
     run_generation_evaluation,
     set_measures,
 )
@@ -80,15 +80,15 @@ def test_matrices_hold_the_distances_of_the_pairs() -> None:
             assert emd[i, j] == pytest.approx(earth_movers_distance(a[i][:16], b[j][:16]))
 
 
-def test_the_protocol_judges_families_and_goes_on_where_it_was(
+def test_the_protocol_judges_makers_and_goes_on_where_it_was(
     generative_prior_file: Path, library_folder: Path, tmp_path: Path
 ) -> None:
     library = load_library(library_folder, splits_by_design=False)
     names = {"round": "ball", "square": "plate"}
-    mark, ellipsoids = latent_family(load_prior(str(generative_prior_file)), "mixture", 1.0, 0, 16)
+    mark, ellipsoids = latent_maker(load_prior(str(generative_prior_file)), "mixture", 1.0, 0, 16)
     made: list[tuple[str, int]] = []
 
-    def family(class_name: str, number: int) -> Mesh:
+    def maker(class_name: str, number: int) -> Mesh:
         made.append((class_name, number))
         if class_name == "square" and number == 0:
             raise JobFailed("empty_surface", "No.", "No.", "No.")
@@ -99,7 +99,7 @@ def test_the_protocol_judges_families_and_goes_on_where_it_was(
 
     def run() -> dict:
         return run_generation_evaluation(
-            [("ellipsoids", mark, family), ("noise", "1", points)], library, split="train", limit=3, points=128,
+            [("ellipsoids", mark, maker), ("noise", "1", points)], library, split="train", limit=3, points=128,
             emd_points=32, out_dir=tmp_path,
         )  # fmt: skip
 
