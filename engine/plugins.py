@@ -34,7 +34,7 @@ def load(what: str) -> None:
     for module in _named(what):
         try:
             importlib.import_module(module)
-        except Exception as error:  # whatever a stranger's module raises
+        except (Exception, SystemExit) as error:  # whatever a stranger's module raises; it may be a script that ends
             log.error("The plugin %s cannot be loaded", module, exc_info=error)
             _failures[module] = f"{type(error).__name__}: {error}"
 

@@ -50,6 +50,18 @@ def test_a_family_from_outside_is_found_when_it_is_asked_for(tmp_path: Path) -> 
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
 
+def test_a_module_that_cannot_be_loaded_hinders_nothing_and_is_named(tmp_path: Path) -> None:
+    for name, text in {"absent_import": "import nothing_such", "a_script": "raise SystemExit(3)"}.items():
+        (tmp_path / f"{name}.py").write_text(text, "utf-8")
+    paths = os.pathsep.join([str(ROOT), str(tmp_path)])
+    environment = {**os.environ, "PYTHONPATH": paths, "SHAPEWRIGHT_PLUGINS": "jobs:absent_import,jobs:a_script"}
+    code = (
+        "from engine import plugins; from engine.jobs import kinds; assert 'complete' in kinds.names()\n"
+        "assert set(plugins.failures()) == {'absent_import', 'a_script'}"
+    )
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
 def test_a_format_from_outside_is_named_by_the_environment(tmp_path: Path) -> None:
     (tmp_path / "semicolons.py").write_text(FORMAT, "utf-8")
     cloud = tmp_path / "cloud.semi"
