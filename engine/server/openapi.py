@@ -77,8 +77,8 @@ def _form(kinds: list[Kind], required: list[str]) -> dict[str, Any]:
 def _prior_form() -> dict[str, Any]:
     properties = {
         "file": {"type": "string", "format": "binary", "description": "a safetensors file"},
-        "name": {"type": "string"},
-        "replace": {"type": "string", "enum": ["true", "false"]},
+        "name": {"type": "string", "description": "what it is called from now on; left out: the card's own name"},
+        "replace": {"type": "string", "enum": ["true", "false"], "description": "also where another has that name"},
     }
     schema = {"type": "object", "required": ["file"], "properties": properties}
     return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}

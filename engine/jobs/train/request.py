@@ -19,8 +19,11 @@ class TrainShape(Part):
     """One mesh among those sent to be learnt from: its rows of the arrays follow those of the shape before it."""
 
     name: _Name
+    """what it is called in its class"""
     class_name: _Name
+    """what it is an example of"""
     vertices: Annotated[int, Field(ge=1, le=MAX_VERTICES)]
+    """how many of the rows are its own"""
 
 
 class TrainRequest(Request):

@@ -30,6 +30,8 @@ def test_every_folder_with_a_request_is_a_kind_with_a_runner_and_words_for_peopl
         described = {field for field, schema in kind.schema["properties"].items() if schema.get("description")}
         missing = set(kind.request.model_fields) - described - {"kind"}
         assert not missing, f"{name}: {missing} have no description"
+        for row in kind.schema.get("$defs", {}).values():
+            assert all(field.get("description") for field in row.get("properties", {}).values()), row["title"]
 
 
 @pytest.mark.parametrize("name", kinds.names())
