@@ -33,6 +33,13 @@ def add_resolution(parser: argparse.ArgumentParser, words: str = "cells a side (
     parser.add_argument("--resolution", type=int, default=128, metavar="N", help=f"{words}, default: 128")
 
 
+def add_finish(parser: argparse.ArgumentParser) -> None:
+    """What is done to every mesh at its end: the names are those of the request's fields."""
+    parser.add_argument(
+        "--faces", type=int, default=0, dest="max_faces", metavar="N", help="exactly N triangles, or N - 1"
+    )
+
+
 def add_up(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--up", metavar="AXIS", help="the file's up axis: -z, +y, ... (default: +z, and +y of OBJ)")
 

@@ -55,12 +55,13 @@ def add_given(parser: argparse.ArgumentParser) -> None:
 def add_making(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prior", metavar="NAME|PATH", help="default: that of the given codes, else household")
     shared.add_resolution(parser)
+    shared.add_finish(parser)
     shared.add_device_and_seed(parser)
 
 
 def settings_of(options: argparse.Namespace, kind: str, *names: str) -> dict[str, Any]:
     """The request's fields of these names and of `add_making`, as the options say them."""
-    settings = {name: getattr(options, name) for name in ("resolution", "device", "seed", *names)}
+    settings = {name: getattr(options, name) for name in ("resolution", "max_faces", "device", "seed", *names)}
     return {"kind": kind, "prior": options.prior or "household"} | settings
 
 

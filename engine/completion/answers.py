@@ -7,17 +7,14 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
-import torch
 from scipy.spatial import cKDTree
 
 from ..errors import JobFailed
-from ..fields.shapes import Implicit, Parts, Patches
+from ..fields.shapes import Parts, Patches
 from ..geometry.clouds import PointCloud
-from ..geometry.meshes import Mesh, vertex_normals
+from ..geometry.meshes import Mesh
 from ..priors.file import Prior
 from ..surfaces.cleanup import clean_mesh
-from ..surfaces.decimation import decimate
-from ..surfaces.marching import field_normals
 from ..surfaces.of import of
 from .complete import Completion, complete_several
 from .hypotheses import variation
@@ -143,16 +140,3 @@ def _same(mesh: Mesh, other: Mesh) -> bool:
     return (
         float(np.mean(cKDTree(b).query(a)[0])) < SAME_SHAPE and float(np.mean(cKDTree(a).query(b)[0])) < SAME_SHAPE
     )
-
-
-def decimated(answer: Answer, faces: int, device: torch.device) -> Mesh:
-    """At most `faces` triangles, closed if the mesh was; with normals from the field's gradient where there is one."""
-    mesh = answer.mesh
-    small = decimate(mesh, faces)
-    if small is mesh:
-        return mesh
-    if not isinstance(answer.completion.shape, Implicit):
-        return Mesh(small.vertices, small.faces, vertex_normals(small))
-    step = 0.5 * float(np.ptp(mesh.vertices, axis=0).max()) / 128
-    normals = field_normals(answer.completion.signed_distance, small.vertices, step, device=device)
-    return Mesh(small.vertices, small.faces, normals)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ..frames import BOUND
 from ..geometry.meshes import Mesh
-from ..surfaces.collapse import without_short_edges
+from ..surfaces.short_edges import without_short_edges
 
 IN_SCENE = 2e-4
 """In the scene's unit: wherever an edge points, it is longer than 1e-4 along some axis."""

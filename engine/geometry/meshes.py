@@ -101,6 +101,13 @@ def compacted(mesh: Mesh) -> Mesh:
     )
 
 
+def with_faces(mesh: Mesh, faces: IntArray, kept: NDArray[np.int64] | NDArray[np.bool_]) -> Mesh:
+    """A mesh of these (F', 3) triangles over the same vertices; those that none uses go. kept: which of the mesh's own
+    faces they were, as indices or a mask, for what belongs to a face."""
+    own = None if mesh.face_materials is None else mesh.face_materials[kept]
+    return compacted(replace(mesh, faces=faces, face_materials=own))
+
+
 def _face_vectors(mesh: Mesh) -> NDArray[np.float64]:
     """(F, 3) normals of length twice the area."""
     a, b, c = mesh.vertices.astype(np.float64)[mesh.faces.T]

@@ -13,7 +13,7 @@ from ..device import describe_device, resolve_device
 from ..errors import Cancelled, JobFailed
 from ..fields.shapes import Parts, Patches, Shape
 from ..finish import soundness
-from ..finish.slivers import without_slivers
+from ..finish.finishing import Finish, finished
 from ..generation.codes import CRUMBS, decode, largest_piece, latent_of, prior_of
 from ..geometry.connected import is_watertight
 from ..geometry.meshes import Mesh
@@ -44,11 +44,14 @@ class Delivery:
     """A job's prior, its clock, and what it has handed out so far."""
 
     def __init__(
-        self, kind: str, prior: str, digest: str, resolution: int, seed: int, device: str, callbacks: JobCallbacks
+        self, kind: str, prior: str, digest: str, resolution: int, seed: int, device: str, callbacks: JobCallbacks,
+        finish: Finish,
     ) -> None:
-        """prior, digest: as `prior_of` takes them.  resolution: of every mesh. Raises InputError."""
+        """prior, digest: as `prior_of` takes them.  resolution: of every mesh.  finish: what is done to each.
+        Raises InputError."""
         callbacks.on_progress(Progress("Loading the prior", 0.01))
         self.kind, self.resolution, self.seed, self.callbacks = kind, resolution, seed, callbacks
+        self.ending = finish
         self.clock, self.progress = Clock(), Reporter(callbacks)
         self.device = resolve_device(device)
         self.prior = prior_of(prior, digest, str(self.device))
@@ -83,7 +86,7 @@ class Delivery:
         """
         extracted = self.extract(shape, number, place)
         if extracted is not None:
-            extracted = without_slivers(extracted, self.resolution, to_scene.scale)
+            extracted = finished(extracted, self.ending, self.resolution, to_scene.scale)
             self.hand_out(extracted, code, to_scene, number, row, measure)
 
     def extract(self, shape: Shape, number: int, place: tuple[int, int]) -> Mesh | None:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import InputError
+from ..finish.finishing import Finish
 from ..generation import sampling
 from ..generation.codes import code_tensor, encode_whole, similarity_of
 from ..geometry.connected import is_watertight
@@ -36,8 +37,9 @@ class GivenShape:
 def open_delivery(request: OfShapesRequest, callbacks: JobCallbacks) -> Delivery:
     """Raises InputError, as for a prior that is not installed."""
     return Delivery(
-        request.kind, request.prior, request.prior_sha256, request.resolution, request.seed, request.device, callbacks
-    )
+        request.kind, request.prior, request.prior_sha256, request.resolution, request.seed, request.device, callbacks,
+        Finish(request.max_faces),
+    )  # fmt: skip
 
 
 def given_shapes(

@@ -143,7 +143,32 @@ class Request(Part):
         return type(self)(**{**dict(self), **changes})
 
 
-class OfShapesRequest(Request):
+def _enough(faces: int) -> int:
+    if 0 < faces < 100:
+        raise ValueError("fewer than 100 triangles would leave nothing to recognise")
+    return faces
+
+
+MostFaces = Annotated[
+    int,
+    Field(ge=0, le=100_000_000),
+    AfterValidator(_enough),
+    WithJsonSchema({
+        "anyOf": [{"const": 0}, {"type": "integer", "minimum": 100, "maximum": 100_000_000}],
+        EXPECTED: "0, or a whole number from 100 to 100000000",
+    }),
+]
+
+
+class FinishedRequest(Request):
+    """What the requests share whose results are surfaces that go into a scene."""
+
+    max_faces: MostFaces = 0
+    """triangles of each result: exactly so many or, where a closed surface cannot have them, one less; more where its
+    topology needs more; 0 = as extracted"""
+
+
+class OfShapesRequest(FinishedRequest):
     """What requests that start from shapes share: the arrays' codes, or their points (and faces), encoded first."""
 
     prior: PriorName = "household"

@@ -1,8 +1,8 @@
-"""Edges collapsed many at a time: for edges too short, and for a number of faces that is to be met exactly.
+"""Which edges of a mesh can be collapsed, many at a time: for edges too short, and for fewer triangles.
 
-An edge goes by one of its ends moving onto the other, so that all vertices that stay are where they were. It goes only
-where the surface stays the one that it was: the ends share no neighbours but those of the faces at the edge (the link
-condition, Dey et al. 1999, Topology preserving edge contraction), and no face turns over.
+An edge goes by one of its ends moving onto the other, so that all vertices that stay are where they were. It may go
+where the surface stays the one that it was: the ends share no neighbours but the third corners of the faces at the edge
+(the link condition, Dey et al. 1999, Topology preserving edge contraction), and no face turns over.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from ..geometry.meshes import Mesh, compacted
 
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -25,7 +23,7 @@ SLIVER = 0.01
 
 
 @dataclass
-class _Patch:
+class Patch:
     """Some edges that may go, and the faces about them.
 
     start, end: (E,) vertices of the edges.  faces: (F, 3), every face at one of these.  offsets: (V' + 1,), star: which
@@ -48,61 +46,14 @@ class _Patch:
         return which, self.star[first[which] + within]
 
 
-def without_short_edges(mesh: Mesh, shortest: float, rounds: int = 80) -> Mesh:
-    """Edges shorter than `shortest` (in the mesh's unit) are collapsed, the shortest first. Topology, orientation, and
-    the places of the vertices that stay are kept; their normals and colours too.
-
-    Where an edge cannot go so, its ends are moved apart instead, by less than `shortest`: where a wedge tapers to
-    nothing, and only there, a face of the taper may turn over in this.
-    """
-    faces = mesh.faces.astype(np.int64)
-    at = mesh.vertices.astype(np.float64)
-    start, end = _short(at, faces, shortest)
-    if len(start) == 0:
-        return mesh
-    alive = np.ones(len(faces), bool)
-    local = np.full(len(at), -1, np.int64)
-    for _ in range(rounds):
-        here = _faces_at(faces, alive, start, end, len(at))
-        patch = _patch(faces[here], start, end, local)
-        gone, kept = _collapsible(patch, at, np.linalg.norm(at[start] - at[end], axis=1))
-        if len(gone) == 0 and not (_spread(patch, at, shortest, TURN) or _spread(patch, at, shortest, -1.0)):
-            break
-        moved = patch.faces
-        if len(gone):
-            onto = np.arange(len(at))
-            onto[gone] = kept
-            moved = onto[moved]
-            flat = (moved[:, 0] == moved[:, 1]) | (moved[:, 1] == moved[:, 2]) | (moved[:, 2] == moved[:, 0])
-            faces[here] = moved
-            alive[here[flat]] = False
-            moved = moved[~flat]
-        start, end = _short(at, moved, shortest)
-        if len(start) == 0:
-            break
-    vertices = mesh.vertices.copy()
-    pushed = (at != mesh.vertices).any(1)
-    vertices[pushed] = at[pushed]
-    return compacted(Mesh(vertices, faces[alive].astype(np.int32), mesh.normals, mesh.colours))
-
-
-def _short(at: Floats, faces: Indices, shortest: float) -> tuple[Indices, Indices]:
-    """The edges shorter than `shortest`, each once, as their lower and their higher vertex."""
-    corners = at[faces]
-    across = corners - corners[:, [1, 2, 0]]
-    face, k = np.nonzero(np.einsum("fkd,fkd->fk", across, across) < shortest**2)
-    a, b = faces[face, k], faces[face, (k + 1) % 3]
-    keys = np.unique(np.minimum(a, b) * len(at) + np.maximum(a, b))
-    return keys // len(at), keys % len(at)
-
-
-def _faces_at(faces: Indices, alive: Mask, start: Indices, end: Indices, count: int) -> Indices:
+def faces_at(faces: Indices, start: Indices, end: Indices, count: int) -> Indices:
+    """Indices of the faces that have a corner at an end of these edges; count: of the vertices."""
     mark = np.zeros(count, bool)
     mark[start] = mark[end] = True
-    return np.flatnonzero((mark[faces[:, 0]] | mark[faces[:, 1]] | mark[faces[:, 2]]) & alive)
+    return np.flatnonzero(mark[faces[:, 0]] | mark[faces[:, 1]] | mark[faces[:, 2]])
 
 
-def _patch(faces: Indices, start: Indices, end: Indices, local: Indices) -> _Patch:
+def patch_about(faces: Indices, start: Indices, end: Indices, local: Indices) -> Patch:
     """local: (V,) room for numbers."""
     ends = np.unique(np.concatenate([start, end]))
     local[faces] = len(ends)
@@ -110,25 +61,20 @@ def _patch(faces: Indices, start: Indices, end: Indices, local: Indices) -> _Pat
     number = local[faces.ravel()]
     order = np.argsort(number, kind="stable")
     offsets = np.searchsorted(number[order], np.arange(len(ends) + 1))
-    return _Patch(start, end, faces, local, offsets, order)
+    return Patch(start, end, faces, local, offsets, order)
 
 
-def _collapsible(patch: _Patch, at: Floats, cost: Floats) -> tuple[Indices, Indices]:
-    """Of the patch's edges a set that can go at once, cheaper ones first: the vertices that go, and what each moves
-    onto."""
+def ways(patch: Patch, at: Floats) -> tuple[Floats, Floats]:
+    """(E,) twice: the cosine of the most that a face turns by when an edge collapses onto its start, onto its end; -inf
+    where that would change the topology, or move a rim."""
     legal, rim_at_start, rim_at_end = _linked(patch, len(at))
     start, end = at[patch.start], at[patch.end]
-    to_start = np.where(rim_at_end & ~rim_at_start, -1.0, _turns(patch, at, start, start, collapse=True))
-    to_end = np.where(rim_at_start & ~rim_at_end, -1.0, _turns(patch, at, end, end, collapse=True))
-    legal &= np.maximum(to_start, to_end) > TURN
-    chosen = np.flatnonzero(legal)
-    chosen = chosen[_apart(patch, chosen, cost[chosen], len(at))]
-    onto_start = to_start[chosen] >= to_end[chosen]
-    first, last = patch.start[chosen], patch.end[chosen]
-    return np.where(onto_start, last, first), np.where(onto_start, first, last)
+    to_start = np.where(legal & (rim_at_start | ~rim_at_end), turns(patch, at, start, start, collapse=True), -np.inf)
+    to_end = np.where(legal & (rim_at_end | ~rim_at_start), turns(patch, at, end, end, collapse=True), -np.inf)
+    return to_start, to_end
 
 
-def _ring(patch: _Patch, vertices: Indices) -> tuple[Indices, Indices]:
+def ring(patch: Patch, vertices: Indices) -> tuple[Indices, Indices]:
     """The neighbours of each of the vertices, each once where the surface is closed there, twice or once where it has
     a rim: (which of the vertices, neighbour), those after and before in every face."""
     which, corner = patch.at(vertices)
@@ -136,7 +82,7 @@ def _ring(patch: _Patch, vertices: Indices) -> tuple[Indices, Indices]:
     return np.concatenate([which, which]), np.concatenate([patch.faces[face, (k + 1) % 3], patch.faces[face, k - 1]])
 
 
-def _linked(patch: _Patch, count: int) -> tuple[Mask, Mask, Mask]:
+def _linked(patch: Patch, count: int) -> tuple[Mask, Mask, Mask]:
     """(E,) three times: whether an edge can go without changing the topology; whether its start, its end is on a rim.
 
     Both ends' common neighbours have to be the third corners of the faces at the edge alone, no rim may meet another,
@@ -147,7 +93,7 @@ def _linked(patch: _Patch, count: int) -> tuple[Mask, Mask, Mask]:
     valence = np.zeros(edges, np.int64)
     keys_of, rims, alone = [], [], np.zeros(edges, bool)
     for vertices, others in ((patch.start, patch.end), (patch.end, patch.start)):
-        which, other = _ring(patch, vertices)
+        which, other = ring(patch, vertices)
         keys, times = np.unique(which * count + other, return_counts=True)
         row = keys // count
         # A neighbour is met twice about a vertex inside the surface, in the faces before and after the edge to it; on a
@@ -166,14 +112,14 @@ def _linked(patch: _Patch, count: int) -> tuple[Mask, Mask, Mask]:
     return legal, rims[0], rims[1]
 
 
-def _turns(patch: _Patch, before: Floats, start_at: Floats, end_at: Floats, collapse: bool) -> Floats:
+def turns(patch: Patch, before: Floats, start_at: Floats, end_at: Floats, collapse: bool) -> Floats:
     """(E,) the cosine of the most that a face at an edge turns by when its ends go to other places (E, 3).
 
     collapse: the faces at the edge itself go, and do not count. A face that shrinks to a line turns by 180 degrees; of
     one that was a sliver before, its neighbours' normal is taken for its own.
     """
     edges = len(patch.start)
-    normals, thin = _normals(before[patch.faces])
+    normals, thin = scaled_normals(before[patch.faces])
     overall = np.zeros((edges, 3))
     around = []
     for vertices, others in ((patch.start, patch.end), (patch.end, patch.start)):
@@ -191,7 +137,7 @@ def _turns(patch: _Patch, before: Floats, start_at: Floats, end_at: Floats, coll
         for vertices, places in ((patch.start, start_at), (patch.end, end_at)):
             row, k = np.nonzero(patch.faces[face] == vertices[which, None])
             corners[row, k] = places[which[row]]
-        after, flat = _normals(corners)
+        after, flat = scaled_normals(corners)
         was = np.where(thin[face, None], overall[which], normals[face])
         norm = np.sqrt(np.einsum("ij,ij->i", after, after) * np.einsum("ij,ij->i", was, was))
         cosine = np.divide(np.einsum("ij,ij->i", after, was), norm, out=np.full(len(face), -1.0), where=norm > 0)
@@ -200,26 +146,7 @@ def _turns(patch: _Patch, before: Floats, start_at: Floats, end_at: Floats, coll
     return least
 
 
-def _spread(patch: _Patch, at: Floats, shortest: float, least: float) -> bool:
-    """Ends of edges of the patch moved apart in `at`, where no face turns by more than the angle of cosine `least`.
-    Whether any were."""
-    start, end = at[patch.start], at[patch.end]
-    across = end - start
-    length = np.linalg.norm(across, axis=1, keepdims=True)
-    step = across / np.maximum(length, 1e-30) * (1.01 * shortest - length)
-    best, there, back = np.full(len(start), -np.inf), start.copy(), end.copy()
-    for share in (0.5, 1.0, 0.0):
-        one, other = start - share * step, end + (1.0 - share) * step
-        turn = _turns(patch, at, one, other, collapse=False)
-        better = turn > best + 0.1
-        best[better], there[better], back[better] = turn[better], one[better], other[better]
-    good = np.flatnonzero(best >= least)
-    good = good[_apart(patch, good, length[good, 0], len(at))]
-    at[patch.start[good]], at[patch.end[good]] = there[good], back[good]
-    return len(good) > 0
-
-
-def _normals(corners: Floats) -> tuple[Floats, Mask]:
+def scaled_normals(corners: Floats) -> tuple[Floats, Mask]:
     """(F, 3, 3) corners -> normals of length twice the area (F, 3), and whether the face is a sliver."""
     first, second, third = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0], corners[:, 2] - corners[:, 1]
     normals = np.stack(
@@ -235,7 +162,7 @@ def _normals(corners: Floats) -> tuple[Floats, Mask]:
     return normals, area <= SLIVER * longest
 
 
-def _apart(patch: _Patch, chosen: Indices, cost: Floats, count: int) -> Mask:
+def apart(patch: Patch, chosen: Indices, cost: Floats, count: int) -> Mask:
     """(C,) which of the chosen edges can go at once: each is the cheapest of all that have an end about it, so that no
     face and no neighbour is touched by two."""
     rank = np.empty(len(chosen), np.int64)

@@ -35,7 +35,7 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
     shared.add_class(parser, "what it is (default: found)")
     shared.add_noise(parser)
     parser.add_argument("--ground", choices=("auto", "keep"), default="auto", help="auto: leave out a floor below")
-    parser.add_argument("--faces", type=int, default=0, metavar="N", help="decimate to at most N triangles")
+    shared.add_finish(parser)
     shared.add_device_and_seed(parser)
     parser.set_defaults(run=_run)
 
@@ -59,7 +59,7 @@ def _run(options: argparse.Namespace) -> int:
         "class_name": options.class_name,
         "noise": options.noise,
         "ground": options.ground,
-        "max_faces": options.faces,
+        "max_faces": options.max_faces,
         "seed": options.seed,
         "device": options.device,
         "name": options.input.stem[:256],

@@ -24,6 +24,7 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
     shared.add_output_file(parser)
     parser.add_argument("--method", choices=FIT_METHODS, default="auto", help="default: auto; others train a network")
     shared.add_resolution(parser, "detail: cells a side (16 to 512)")
+    shared.add_finish(parser)
     parser.add_argument("--smoothness", type=float, default=0.5, metavar="S", help="0 every point .. 1 smooth (0.5)")
     parser.add_argument(
         "--normals", choices=("auto", "given", "none"), default="auto", help="the input's: auto = checked"
@@ -54,6 +55,7 @@ def _run(options: argparse.Namespace) -> int:
         "kind": "fit", "method": options.method, "resolution": options.resolution, "smoothness": options.smoothness,
         "normals": options.normals, "viewpoint": viewpoint(options.viewpoint), "noise": options.noise,
         "open_boundaries": options.open, "iterations": options.iterations, "reuse": options.reuse,
+        "max_faces": options.max_faces,
         "seed": options.seed, "device": options.device, "name": options.input.stem[:256] if options.input else "",
     })  # fmt: skip
     check_output(options.output, options.input)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError, JobFailed
-from ...finish.slivers import without_slivers
+from ...finish.finishing import finished
 from ...generation import paths
 from ...generation.codes import decode
 from ...generation.following import check, follow_surface
@@ -65,14 +65,15 @@ def _stations(job: Delivery, request: BlendRequest, given: list[GivenShape]) -> 
 def _deliver_as_one_mesh(job: Delivery, stations: list[Station]) -> None:
     """Nothing is handed out before every step is known to be good enough."""
     own: list[Mesh] = []
-    for done, (_, _, _, code, pose) in enumerate(stations):
+    for done, (_, _, _, code, _) in enumerate(stations):
         mesh = job.extract(decode(job.prior, code).whole, done, (done, 3 * len(stations)))
         if mesh is None:
             raise JobFailed(
                 "blend_topology", "These shapes cannot turn into each other with one mesh.",
                 f"Step {done + 1} of {len(stations)} has no surface.", "Blend them in a row or on the timeline.",
             )  # fmt: skip
-        own.append(without_slivers(mesh, job.resolution, pose.scale))
+        own.append(mesh)
+    own[0] = finished(own[0], job.ending, job.resolution, min(pose.scale for _, _, _, _, pose in stations))
     job.progress("Following the surface", 0.4)
     found = follow_surface(own[0], [code for _, _, _, code, _ in stations], job.prior, job.callbacks.should_stop)
     followed = [Mesh(vertices, own[0].faces) for vertices in found]

@@ -4,33 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import Field
 
 from ..kinds import Kind
-from ..request import EXPECTED, Align, ClassName, PoseMatrix, PriorName, Request, Resolution, Seed, UpAxis, Viewpoint
+from ..request import Align, ClassName, FinishedRequest, PoseMatrix, PriorName, Resolution, Seed, UpAxis, Viewpoint
 
 Front = Literal["given", "evident"]
 Ground = Literal["auto", "keep"]
 
 
-def _enough(faces: int) -> int:
-    if 0 < faces < 100:
-        raise ValueError("fewer than 100 triangles would leave nothing to recognise")
-    return faces
-
-
-MostFaces = Annotated[
-    int,
-    Field(ge=0, le=100_000_000),
-    AfterValidator(_enough),
-    WithJsonSchema({
-        "anyOf": [{"const": 0}, {"type": "integer", "minimum": 100, "maximum": 100_000_000}],
-        EXPECTED: "0, or a whole number from 100 to 100000000",
-    }),
-]
-
-
-class CompleteRequest(Request):
+class CompleteRequest(FinishedRequest):
     """The rest of a shape of which a scan or a mesh shows a part, by a prior that has learnt such shapes.
 
     Canonical frame: z up, front -y, the bounding box of the whole shape centred at 0, its longest side 1.
@@ -61,8 +44,6 @@ class CompleteRequest(Request):
     """standard deviation of the points in the input's unit, null = estimated"""
     ground: Ground = "auto"
     """auto = a floor under the object is found and left out; keep = all points are the object's"""
-    max_faces: MostFaces = 0
-    """decimate each result to at most so many triangles, 0 = as extracted"""
     seed: Seed = 0
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...completion.alignment import PoseEstimate
-from ...completion.answers import Answering, Listener, Question, decimated
+from ...completion.answers import Answering, Listener, Question
 from ...completion.complete import Completion
 from ...completion.confidence import measure
 from ...completion.placing import align, check_inside, outward
@@ -18,7 +18,7 @@ from ...completion.settings import CompletionSettings
 from ...device import resolve_device
 from ...errors import Cancelled, InputError
 from ...finish.colours import observed
-from ...finish.slivers import without_slivers
+from ...finish.finishing import Finish, finished
 from ...generation.codes import encode_mesh
 from ...geometry.clouds import PointCloud
 from ...geometry.meshes import Mesh
@@ -142,9 +142,7 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
         mesh, own = answer.mesh, _to_input(answer.completion, placed)
         if prior.latent is not None:  # of the whole, so that it decodes without this evidence
             codes.append(ShapeCode(encode_mesh(prior, mesh).cpu().numpy(), own.matrix()))
-        if request.max_faces:
-            mesh = decimated(answer, request.max_faces, prior.device)
-        mesh = without_slivers(mesh, request.resolution, own.scale)
+        mesh = finished(mesh, Finish(request.max_faces), request.resolution, own.scale)
         clock.lap("measure")
         look = None if seen is None else seen.look(mesh_to_scene(mesh, to_input.inverse().after(own)))
         looks.append(look)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ...surface_fit import methods
 from ..kinds import Arrays, Kind
-from ..request import EXPECTED, OneOf, Request, Seed, Viewpoint
+from ..request import EXPECTED, FinishedRequest, OneOf, Seed, Viewpoint
 
 FIT_METHODS = methods.names()
 Normals = Literal["auto", "given", "none"]
@@ -21,7 +21,7 @@ FieldId = Annotated[
 ]
 
 
-class FitRequest(Request):
+class FitRequest(FinishedRequest):
     """A surface from raw points or triangles, without a prior."""
 
     kind: Literal["fit"] = "fit"
@@ -43,8 +43,8 @@ class FitRequest(Request):
     iterations: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """of methods that train a network, null = the method's own"""
     reuse: FieldId = ""
-    """field_id of an earlier fit's report: extract its field again (resolution and open_boundaries count, the rest is
-    as it was) without fitting; such a request has no arrays"""
+    """field_id of an earlier fit's report: extract its field again (resolution, open_boundaries and max_faces
+    count, the rest is as it was) without fitting; such a request has no arrays"""
     seed: Seed = 0
 
 

@@ -13,7 +13,7 @@ from ...errors import InputError, JobFailed
 from ...finish import soundness
 from ...finish.colours import Observed
 from ...finish.colours import report as appearance
-from ...finish.slivers import without_slivers
+from ...finish.finishing import Finish, finished
 from ...frames import BOUND
 from ...geometry.clouds import PointCloud
 from ...geometry.connected import is_watertight, vertex_components
@@ -70,7 +70,7 @@ def run_fit(request: FitRequest, arrays: JobArrays | None, callbacks: JobCallbac
     is_open = request.open_boundaries or fitted.flat
     if is_open:
         mesh = trimmed(mesh, fitted.kept, cell)
-    mesh = without_slivers(mesh, request.resolution, fitted.to_scene.scale)
+    mesh = finished(mesh, Finish(request.max_faces), request.resolution, fitted.to_scene.scale)
     clock.lap("extract")
     look = None if fitted.kept.dense is None else Observed(fitted.kept.dense, fitted.materials).look(mesh)
     placed = mesh_to_scene(mesh if look is None else look.on(mesh), fitted.to_scene)

@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ..kinds import Kind
-from ..request import ClassName, Count, First, PriorName, Request, Resolution, Seed
+from ..request import ClassName, Count, FinishedRequest, First, PriorName, Resolution, Seed
 
 Distribution = Literal["default", "gaussian", "mixture", "diffusion"]
 
 
-class GenerateRequest(Request):
+class GenerateRequest(FinishedRequest):
     """New shapes from the prior's latent distribution: number `first` to `first` + `count` - 1 of the seed.
 
     Shape k of a seed is the same whatever `first` and `count` are. Shapes come in the canonical frame (centre 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...finish.finishing import Finish
 from ...generation import sampling
 from ...generation.codes import decode, largest_piece
 from ...geometry.transforms import Similarity
@@ -12,7 +13,10 @@ from .request import GenerateRequest
 
 def run_generate(request: GenerateRequest, arrays: JobArrays | None, callbacks: JobCallbacks) -> JobResult:
     """request.count new shapes in the canonical frame, in the order of their numbers."""
-    job = Delivery(request.kind, request.prior, "", request.resolution, request.seed, request.device, callbacks)
+    job = Delivery(
+        request.kind, request.prior, "", request.resolution, request.seed, request.device, callbacks,
+        Finish(request.max_faces),
+    )  # fmt: skip
     job.progress("Drawing shapes", 0.05)
     draws = sampling.draw(
         job.latent,

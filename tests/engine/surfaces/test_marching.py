@@ -15,7 +15,6 @@ from engine.errors import Cancelled, EngineError
 from engine.geometry.connected import is_watertight, loose_edges
 from engine.geometry.meshes import Mesh, enclosed_volume, face_normals, surface_area, vertex_normals
 from engine.surfaces.cleanup import clean_mesh
-from engine.surfaces.decimation import decimate
 from engine.surfaces.marching import Field, extract_dense, extract_sparse, field_normals
 
 
@@ -291,31 +290,6 @@ def test_watertight_notices_holes_flips_and_doubles() -> None:
     assert not is_watertight(Mesh(mesh.vertices, flipped))
     assert not is_watertight(Mesh(mesh.vertices, np.concatenate([mesh.faces, mesh.faces[:1]])))
     assert not is_watertight(Mesh(mesh.vertices, mesh.faces[:0]))
-
-
-def test_decimation_keeps_the_shape() -> None:
-    mesh = extract_sparse(torus(), 96).mesh
-    small = decimate(mesh, 3000)
-    assert len(small.faces) <= 3000
-    assert euler_characteristic(small) == 0
-    assert enclosed_volume(small) == pytest.approx(enclosed_volume(mesh), rel=0.01)
-    assert decimate(small, 10_000) is small
-    with pytest.raises(ValueError):
-        decimate(mesh, 3)
-
-
-def test_decimating_thin_parts_leaves_no_edge_to_more_than_two() -> None:
-    """Rods and sheets two cells thick, cut down until they collapse upon themselves."""
-    rods = [
-        capsule(torch.tensor([x, -0.4, z]), torch.tensor([x + 0.05, 0.4, -z]), 0.012)
-        for x in (-0.3, -0.1, 0.1, 0.3)
-        for z in (-0.2, 0.1)
-    ]
-    sheet: Field = lambda p: torch.maximum(p[:, 2].abs() - 0.01, p[:, :2].abs().amax(dim=1) - 0.35)  # noqa: E731
-    mesh = extract_sparse(union(sheet, *rods), 128).mesh
-    for faces in (3000, 1000, 300):
-        small = decimate(mesh, faces)
-        assert 0.8 * faces < len(small.faces) <= faces and loose_edges(small) == 0 and is_watertight(small)
 
 
 def test_loose_edges_are_those_not_between_two_triangles() -> None:

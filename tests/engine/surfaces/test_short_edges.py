@@ -12,8 +12,8 @@ from engine.finish.topology import topology
 from engine.geometry.connected import is_watertight, vertex_components
 from engine.geometry.meshes import Mesh, enclosed_volume, face_normals
 from engine.geometry.metrics import distances_to_surface
-from engine.surfaces.collapse import without_short_edges
 from engine.surfaces.marching import Field, extract_sparse
+from engine.surfaces.short_edges import without_short_edges
 from tests.engine.finish.shapes import edge_lengths
 
 CELL = 1.1 / 48
