@@ -12,11 +12,10 @@ from typing import Any
 from .errors import InputError
 
 TRAINING = ("igl", "warp", "matplotlib")
-PIP_NAMES = {
-    "igl": "libigl", "warp": "warp-lang", "PIL": "pillow", "skimage": "scikit-image",
-    "fast_simplification": "fast-simplification",
-}  # fmt: skip
+PIP_NAMES = {"igl": "libigl", "warp": "warp-lang", "PIL": "pillow", "skimage": "scikit-image"}
 """How the package index calls modules, where it calls them by another name."""
+ALONE = {"xatlas"}
+"""What belongs neither to training nor to evaluation."""
 
 
 def need(module: str, what: str) -> Any:
@@ -34,11 +33,12 @@ def missing(modules: Sequence[str], what: str, reason: str = "") -> InputError:
     package = "package" if len(names) == 1 else "packages"
     are = "is" if len(names) == 1 else "are"
     because = f" ({reason})" if reason else ""
+    bundle = "; 'shapewright[train]' in its place brings all that training and evaluation need."
     return InputError(
         "package_missing",
         what,
         f"It needs the {package} {' and '.join(names)}, which {are} not installed for this Python{because}.",
-        how_to_install(names) + "; 'shapewright[train]' in its place brings all that training and evaluation need.",
+        how_to_install(names) + ("." if ALONE.issuperset(modules) else bundle),
     )
 
 

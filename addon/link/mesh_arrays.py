@@ -21,7 +21,8 @@ class MeshArrays:
     code: what the prior knows the shape by, float32 of any shape, and pose: (4, 4) float64, canonical frame -> the
     vertices' frame; both None for a mesh without a code.
     colours: (V, 3) float32, sRGB in 0..1.  seen: (V,) bool, whether that was observed.  face_materials: (F,) int32,
-    number of a material among those that were sent, -1 for none. Each None where the engine sent none.
+    number of a material among those that were sent, -1 for none.  uvs: (F, 3, 2) float32, of the faces' corners. Each
+    None where the engine sent none.
     """
 
     vertices: np.ndarray
@@ -34,6 +35,7 @@ class MeshArrays:
     colours: np.ndarray | None = None
     seen: np.ndarray | None = None
     face_materials: np.ndarray | None = None
+    uvs: np.ndarray | None = None
 
     @classmethod
     def of(
@@ -44,6 +46,7 @@ class MeshArrays:
         colours: np.ndarray | None = None,
         seen: np.ndarray | None = None,
         face_materials: np.ndarray | None = None,
+        uvs: np.ndarray | None = None,
     ) -> MeshArrays:
         """Checks what the engine sent and finds the edges. Raises EngineProblem('bad_answer') for a damaged mesh."""
         vertices = np.ascontiguousarray(vertices, np.float32)
@@ -62,13 +65,19 @@ class MeshArrays:
             face_materials = np.ascontiguousarray(face_materials, np.int32)
             if face_materials.shape != (len(faces),):
                 raise bad_answer(f"A mesh came with {len(faces)} faces and materials {face_materials.shape}.")
+        if uvs is not None:
+            uvs = np.ascontiguousarray(uvs, np.float32)
+            if uvs.shape != (len(faces), 3, 2) or not np.isfinite(uvs).all():
+                raise bad_answer(f"A mesh came with {len(faces)} faces and UVs {uvs.shape} that are not two a corner.")
         if not distinct.all():
             faces = faces[distinct]
             face_materials = None if face_materials is None else face_materials[distinct]
+            uvs = None if uvs is None else uvs[distinct]
         kept = _without_twins(faces)
         if kept is not None:
             faces = np.ascontiguousarray(faces[kept])
             face_materials = None if face_materials is None else face_materials[kept]
+            uvs = None if uvs is None else uvs[kept]
         if normals is not None:
             normals = np.ascontiguousarray(normals, np.float32)
             if normals.shape != vertices.shape:
@@ -94,6 +103,7 @@ class MeshArrays:
             colours=colours,
             seen=None if seen is None else np.asarray(seen, bool),
             face_materials=face_materials,
+            uvs=uvs,
         )
 
 
@@ -128,7 +138,7 @@ def decode_mesh(data: bytes) -> MeshArrays:
     """NPZ bytes -> MeshArrays. Never unpickles. Raises EngineProblem('bad_answer') where the bytes are not a mesh."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            wanted = ("vertices", "faces", "normals", "code", "pose", "colours", "seen", "face_materials")
+            wanted = ("vertices", "faces", "normals", "code", "pose", "colours", "seen", "face_materials", "uvs")
             arrays = {name: archive[name] for name in wanted if name in archive.files}
         vertices, faces = arrays["vertices"], arrays["faces"]
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as error:
@@ -138,7 +148,7 @@ def decode_mesh(data: bytes) -> MeshArrays:
     normals = arrays.get("normals")
     if normals is not None and (normals.dtype.kind != "f" or normals.size == 0):
         normals = None
-    looks = [arrays.get(name) for name in ("colours", "seen", "face_materials")]
+    looks = [arrays.get(name) for name in ("colours", "seen", "face_materials", "uvs")]
     if any(array is not None and array.dtype.kind not in "fiub" for array in looks):
         raise bad_answer("A mesh came with colours or materials that are not numbers.")
     mesh = MeshArrays.of(vertices, faces, normals, *looks)

@@ -43,6 +43,8 @@ def fill_mesh(mesh: bpy.types.Mesh, arrays: MeshArrays, matrix: np.ndarray | Non
         mesh.attributes[".corner_vert"].data.foreach_set("value", arrays.faces.reshape(-1))
         mesh.attributes[".corner_edge"].data.foreach_set("value", arrays.corner_edges)
         mesh.polygons.foreach_set("loop_start", np.arange(0, corners, 3, dtype=np.int32))
+        if arrays.uvs is not None:
+            mesh.uv_layers.new(name="UVMap").uv.foreach_set("vector", arrays.uvs.reshape(-1))
     elif arrays.normals is not None and len(vertices):  # a cloud: no faces say how its points are turned
         normals = arrays.normals if matrix is None else transform_normals(arrays.normals, matrix)
         mesh.attributes.new("normal", "FLOAT_VECTOR", "POINT").data.foreach_set("vector", normals.reshape(-1))

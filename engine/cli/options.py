@@ -38,6 +38,7 @@ def add_finish(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--faces", type=int, default=0, dest="max_faces", metavar="N", help="exactly N triangles, or N - 1"
     )
+    parser.add_argument("--uvs", action="store_true", help="unwrap the mesh (.obj, .glb); best with --faces")
 
 
 def add_up(parser: argparse.ArgumentParser) -> None:

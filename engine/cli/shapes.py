@@ -61,7 +61,7 @@ def add_making(parser: argparse.ArgumentParser) -> None:
 
 def settings_of(options: argparse.Namespace, kind: str, *names: str) -> dict[str, Any]:
     """The request's fields of these names and of `add_making`, as the options say them."""
-    settings = {name: getattr(options, name) for name in ("resolution", "max_faces", "device", "seed", *names)}
+    settings = {name: getattr(options, name) for name in ("resolution", "max_faces", "uvs", "device", "seed", *names)}
     return {"kind": kind, "prior": options.prior or "household"} | settings
 
 

@@ -7,7 +7,7 @@ of its own; it is marked (`Mesh.seen`) and takes that of the nearest point that 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,8 +42,8 @@ class Look:
 
     def on(self, mesh: Mesh) -> Mesh:
         """The mesh with this look, wherever it has been moved to meanwhile."""
-        return Mesh(
-            mesh.vertices, mesh.faces, mesh.normals, self.colours, self.seen, self.materials, self.face_materials
+        return replace(
+            mesh, colours=self.colours, seen=self.seen, materials=self.materials, face_materials=self.face_materials
         )
 
 

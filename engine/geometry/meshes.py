@@ -28,6 +28,7 @@ class Mesh:
     normals: (V, 3) float32 unit vertex normals, or None.  colours: (V, 3) float32, sRGB in 0..1, or None.
     seen: (V,) bool, whether a vertex's look was observed, else it is a guess; None: nobody asked.
     materials, face_materials: (F,) int32 into them, -1 for a face without one; None where no face has any.
+    uvs: (F, 3, 2) float32 in 0..1, of the corners of the faces, v upwards; None for a mesh that is not unwrapped.
     """
 
     vertices: FloatArray
@@ -37,6 +38,7 @@ class Mesh:
     seen: NDArray[np.bool_] | None = None
     materials: tuple[Material, ...] = ()
     face_materials: IntArray | None = None
+    uvs: FloatArray | None = None
 
 
 def material_colours(mesh: Mesh) -> FloatArray | None:
@@ -105,7 +107,26 @@ def with_faces(mesh: Mesh, faces: IntArray, kept: NDArray[np.int64] | NDArray[np
     """A mesh of these (F', 3) triangles over the same vertices; those that none uses go. kept: which of the mesh's own
     faces they were, as indices or a mask, for what belongs to a face."""
     own = None if mesh.face_materials is None else mesh.face_materials[kept]
-    return compacted(replace(mesh, faces=faces, face_materials=own))
+    uvs = None if mesh.uvs is None else mesh.uvs[kept]
+    return compacted(replace(mesh, faces=faces, face_materials=own, uvs=uvs))
+
+
+def cut_at_seams(mesh: Mesh) -> tuple[Mesh, FloatArray]:
+    """An unwrapped mesh whose vertices are doubled where UVs meet, and (V, 2) the UVs of these vertices: for what knows
+    no corners."""
+    assert mesh.uvs is not None
+    corners = np.column_stack([mesh.faces.reshape(-1).astype(np.float64), mesh.uvs.reshape(-1, 2)])
+    _, first, number = np.unique(corners, axis=0, return_index=True, return_inverse=True)
+    of = mesh.faces.reshape(-1)[first]
+    cut = replace(
+        mesh,
+        vertices=mesh.vertices[of],
+        faces=number.reshape(-1, 3).astype(np.int32),
+        normals=None if mesh.normals is None else mesh.normals[of],
+        colours=None if mesh.colours is None else mesh.colours[of],
+        seen=None if mesh.seen is None else mesh.seen[of],
+    )
+    return cut, mesh.uvs.reshape(-1, 2)[first]
 
 
 def _face_vectors(mesh: Mesh) -> NDArray[np.float64]:

@@ -38,7 +38,7 @@ def open_delivery(request: OfShapesRequest, callbacks: JobCallbacks) -> Delivery
     """Raises InputError, as for a prior that is not installed."""
     return Delivery(
         request.kind, request.prior, request.prior_sha256, request.resolution, request.seed, request.device, callbacks,
-        Finish(request.max_faces),
+        Finish(request.max_faces, request.uvs),
     )  # fmt: skip
 
 

@@ -166,6 +166,8 @@ class FinishedRequest(Request):
     max_faces: MostFaces = 0
     """triangles of each result: exactly so many or, where a closed surface cannot have them, one less; more where its
     topology needs more; 0 = as extracted"""
+    uvs: bool = False
+    """unwrap each result (takes seconds for tens of thousands of triangles; needs the package xatlas)"""
 
 
 class OfShapesRequest(FinishedRequest):

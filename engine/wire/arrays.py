@@ -13,7 +13,20 @@ from ..geometry.clouds import FloatArray
 from ..geometry.meshes import IntArray, Material, Mesh, vertex_normals
 from ..jobs.base import JobArrays, ShapeCode
 from ..jobs.kinds import Kind
-from .npz import CODE, MAX_NAMES, MAX_ROWS, POSE, Member, exactly, malformed, one_each, read_npz, rows, write_npz
+from .npz import (
+    CODE,
+    MAX_NAMES,
+    MAX_ROWS,
+    POSE,
+    Member,
+    corners,
+    exactly,
+    malformed,
+    one_each,
+    read_npz,
+    rows,
+    write_npz,
+)
 
 MAX_SHAPES = 16  # in one request
 
@@ -32,7 +45,7 @@ _INPUT_MEMBERS: dict[str, Member] = {
 _OF_ALL: dict[str, Member] = {"kept": rows("fiu"), "kept_normals": rows("fiu"), "offset": exactly("f", 3)}
 _MESH_MEMBERS = {
     "vertices": rows("f"), "faces": rows("iu", 2 * MAX_ROWS), "normals": rows("f"), "colours": rows("f"),
-    "seen": one_each("iu"), "code": CODE, "pose": POSE, **_MATERIALS,
+    "seen": one_each("iu"), "uvs": corners("f"), "code": CODE, "pose": POSE, **_MATERIALS,
 }  # fmt: skip
 
 
@@ -149,14 +162,16 @@ def _shape(members: dict[str, NDArray[Any]], suffix: str) -> JobArrays:
 
 def pack_mesh(mesh: Mesh, code: ShapeCode | None = None) -> bytes:
     """Mesh -> NPZ with vertices (V, 3) float32, faces (F, 3) int32, normals (V, 3) float32 (made where absent), and,
-    where the mesh has them, colours (V, 3) float32, seen (V,) uint8, face_materials (F,) int32 with material_names (M,)
-    and material_colours (M, 3) float32, NaN for unknown, code float32 and pose (4, 4) float64."""
+    where the mesh has them, colours (V, 3) float32, seen (V,) uint8, uvs (F, 3, 2), face_materials (F,) int32 with
+    material_names (M,) and material_colours (M, 3) float32, NaN for unknown, code float32 and pose (4, 4) float64."""
     vertices = np.asarray(mesh.vertices, np.float32)
     faces = np.asarray(mesh.faces, np.int32)
     normals = mesh.normals if mesh.normals is not None else vertex_normals(Mesh(vertices, faces))
     members = {"vertices": vertices, "faces": faces, "normals": np.asarray(normals, np.float32)}
     if mesh.colours is not None:
         members["colours"] = np.asarray(mesh.colours, np.float32)
+    if mesh.uvs is not None:
+        members["uvs"] = np.asarray(mesh.uvs, np.float32)
     if mesh.seen is not None:
         members["seen"] = np.asarray(mesh.seen, np.uint8)
     return write_npz(members | _material_members(mesh.materials, mesh.face_materials) | _code_members(code))
@@ -173,7 +188,11 @@ def unpack_mesh(source: Path | bytes) -> tuple[Mesh, ShapeCode | None]:
     seen = members["seen"].astype(bool) if "seen" in members else None
     if seen is not None and len(seen) != len(vertices):
         raise malformed(f"There are {len(vertices)} vertices and 'seen' has {len(seen)} rows.")
-    return Mesh(vertices, faces, normals, colours, seen, *_materials(members, len(faces))), _code(members)
+    uvs = members.get("uvs")
+    if uvs is not None and (len(uvs) != len(faces) or not ((uvs >= 0) & (uvs <= 1)).all()):
+        raise malformed(f"There are {len(faces)} faces, and 'uvs' has {len(uvs)} rows or numbers outside 0 to 1.")
+    uvs = None if uvs is None else np.ascontiguousarray(uvs, np.float32)
+    return Mesh(vertices, faces, normals, colours, seen, *_materials(members, len(faces)), uvs), _code(members)
 
 
 # --------------------------------------------------------------------------------------------------------------- parts

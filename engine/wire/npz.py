@@ -67,6 +67,18 @@ def one_each(kinds: str, most: int = MAX_ROWS) -> Member:
     return Member(kinds, check, MAX_NAMES_BYTES)
 
 
+def corners(kinds: str, most: int = 2 * MAX_ROWS) -> Member:
+    """(n, 3, 2), n at most `most`: two numbers for each corner of a triangle."""
+
+    def check(name: str, shape: Extents) -> None:
+        if len(shape) != 3 or shape[1:] != (3, 2):
+            raise malformed(f"'{name}' has the shape {shape}; (n, 3, 2) is expected.")
+        if shape[0] > most:
+            raise too_large(f"'{name}' declares {shape[0]:,} rows.")
+
+    return Member(kinds, check)
+
+
 def exactly(kinds: str, *expected: int) -> Member:
     """One shape and no other."""
 

@@ -121,6 +121,23 @@ def test_a_result_wears_the_same_materials_and_colours(addon: Any) -> None:
     np.testing.assert_array_equal(flags, seen)
 
 
+def test_a_result_that_was_unwrapped_has_its_uvs(addon: Any) -> None:
+    scan = read(addon, ball())
+    arrays = scan.arrays()
+    faces = np.concatenate([[[0, 0, 1]], arrays["faces"]])  # one that Blender takes not
+    uvs = np.random.default_rng(0).random((len(faces), 3, 2)).astype(np.float32)
+    sent = addon.mesh_arrays.decode_mesh(
+        addon.mesh_arrays.encode_arrays({"vertices": arrays["points"], "faces": faces, "uvs": uvs})
+    )
+    mesh = addon.in_place.ResultWriter(scan).add_result(sent, 0, 1).data
+    layer = mesh.uv_layers.active
+    values = np.empty(6 * len(mesh.polygons), np.float32)
+    layer.uv.foreach_get("vector", values)
+    np.testing.assert_array_equal(values.reshape(-1, 3, 2), uvs[1:])
+    with pytest.raises(addon.problem.EngineProblem):
+        addon.mesh_arrays.MeshArrays.of(arrays["points"], faces, uvs=uvs[1:])
+
+
 def test_a_material_that_was_deleted_leaves_its_slot_empty(addon: Any) -> None:
     obj = ball()
     oak, cloth = two_materials(obj)

@@ -60,6 +60,7 @@ def _run(options: argparse.Namespace) -> int:
         "noise": options.noise,
         "ground": options.ground,
         "max_faces": options.max_faces,
+        "uvs": options.uvs,
         "seed": options.seed,
         "device": options.device,
         "name": options.input.stem[:256],

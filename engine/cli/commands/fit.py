@@ -55,7 +55,7 @@ def _run(options: argparse.Namespace) -> int:
         "kind": "fit", "method": options.method, "resolution": options.resolution, "smoothness": options.smoothness,
         "normals": options.normals, "viewpoint": viewpoint(options.viewpoint), "noise": options.noise,
         "open_boundaries": options.open, "iterations": options.iterations, "reuse": options.reuse,
-        "max_faces": options.max_faces,
+        "max_faces": options.max_faces, "uvs": options.uvs,
         "seed": options.seed, "device": options.device, "name": options.input.stem[:256] if options.input else "",
     })  # fmt: skip
     check_output(options.output, options.input)

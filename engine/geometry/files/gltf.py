@@ -330,7 +330,7 @@ def _triangles(index: Int64Array, mode: int) -> Int64Array:
 
 FORMATS = (
     Format("GLB", (".glb",), read_glb, write_glb, by="own; pictures: trimesh; Draco: DracoPy",
-           carries="points, faces, normals, colours, materials"),
+           carries="points, faces, normals, colours, materials, UVs (written)"),
     Format("glTF", (".gltf",), read_gltf, by="own; pictures: trimesh; Draco: DracoPy",
            carries="points, faces, normals, colours, materials"),
 )  # fmt: skip

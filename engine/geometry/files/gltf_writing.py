@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..meshes import Material, Mesh
+from ..meshes import Material, Mesh, cut_at_seams
 from .gates import Float64Array
 from .gltf_arrays import Z_UP
 
 
 def write_glb(mesh: Mesh, offset: Float64Array) -> bytes:
     """An offset becomes the node's translation, which JSON carries in double precision."""
+    uvs: NDArray[np.float32] | None = None
+    if mesh.uvs is not None:
+        mesh, uvs = cut_at_seams(mesh)
     arrays: list[NDArray[Any]] = [
         np.ascontiguousarray(mesh.vertices @ Z_UP, "<f4")
     ]  # @ R is R transposed: back to y up
@@ -41,6 +44,10 @@ def write_glb(mesh: Mesh, offset: Float64Array) -> bytes:
         attributes["_SEEN"] = len(arrays)  # of the names that begin so glTF says that they are a program's own
         arrays.append(np.ascontiguousarray(mesh.seen, "<f4"))
         accessors.append({"componentType": 5126, "type": "SCALAR", "count": len(mesh.seen)})
+    if uvs is not None:
+        attributes["TEXCOORD_0"] = len(arrays)
+        arrays.append(np.ascontiguousarray(np.column_stack([uvs[:, 0], 1 - uvs[:, 1]]), "<f4"))  # v downwards
+        accessors.append({"componentType": 5126, "type": "VEC2", "count": len(uvs)})
     corners = len(arrays)
     primitives: list[dict[str, Any]] = []
     for number, faces in _by_material(mesh):

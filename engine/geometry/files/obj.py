@@ -239,20 +239,31 @@ def _content(
 
 def _write_mesh(mesh: Mesh, offset: Float64Array) -> bytes:
     content = _content(mesh.vertices, mesh.normals, mesh.colours, offset)
-    groups = [(b"", mesh.faces)]
+    places = None
+    if mesh.uvs is not None:
+        distinct, number = np.unique(mesh.uvs.reshape(-1, 2), axis=0, return_inverse=True)
+        content += rows(distinct, "vt ")
+        places = number.reshape(-1, 3) + 1
+    groups: list[tuple[bytes, NDArray[np.bool_] | slice]] = [(b"", slice(None))]
     if mesh.face_materials is not None:
         numbers = range(-1, len(mesh.materials))
-        groups = [(_use(mesh, number), mesh.faces[mesh.face_materials == number]) for number in numbers]
-    for head, faces in groups:
-        if not len(faces):
-            continue
-        one_based = faces.astype(np.int64) + 1
-        content += head
-        if mesh.normals is None:
-            content += rows(one_based, "f ")
-        else:
-            content += "".join(f"f {a}//{a} {b}//{b} {c}//{c}\n" for a, b, c in one_based.tolist()).encode()
+        groups = [(_use(mesh, number), mesh.face_materials == number) for number in numbers]
+    for head, which in groups:
+        one_based = mesh.faces[which].astype(np.int64) + 1
+        if len(one_based):
+            flat = None if places is None else places[which]
+            content += head + _corners_written(one_based, flat, mesh.normals is not None)
     return content
+
+
+def _corners_written(vertices: NDArray[np.int64], places: NDArray[np.int64] | None, normals: bool) -> bytes:
+    """Faces (F, 3) of 1-based vertices. places: the UVs at their corners (F, 3).  normals: whether there are any."""
+    if places is None and not normals:
+        return rows(vertices, "f ")
+    if places is None:
+        return "".join(f"f {a}//{a} {b}//{b} {c}//{c}\n" for a, b, c in vertices.tolist()).encode()
+    form = "f {0}/{3}/{0} {1}/{4}/{1} {2}/{5}/{2}\n" if normals else "f {0}/{3} {1}/{4} {2}/{5}\n"
+    return "".join(form.format(*row) for row in np.column_stack([vertices, places]).tolist()).encode()
 
 
 def _use(mesh: Mesh, number: int) -> bytes:
@@ -289,6 +300,6 @@ FORMATS = (
         lambda cloud, offset: _content(cloud.points, cloud.normals, cloud.colours, offset),
         companion=Companion(".mtl", LIBRARY_HEAD, _write_library, _naming_library),
         most_bytes=gates.MAX_TEXT_BYTES, up="+y", by="own; MTL and textures: trimesh",
-        carries="points, faces, normals, colours, materials",
+        carries="points, faces, normals, colours, materials, UVs (written)",
     ),
 )  # fmt: skip

@@ -142,7 +142,7 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
         mesh, own = answer.mesh, _to_input(answer.completion, placed)
         if prior.latent is not None:  # of the whole, so that it decodes without this evidence
             codes.append(ShapeCode(encode_mesh(prior, mesh).cpu().numpy(), own.matrix()))
-        mesh = finished(mesh, Finish(request.max_faces), request.resolution, own.scale)
+        mesh = finished(mesh, Finish(request.max_faces, request.uvs), request.resolution, own.scale)
         clock.lap("measure")
         look = None if seen is None else seen.look(mesh_to_scene(mesh, to_input.inverse().after(own)))
         looks.append(look)

@@ -43,8 +43,8 @@ class FitRequest(FinishedRequest):
     iterations: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """of methods that train a network, null = the method's own"""
     reuse: FieldId = ""
-    """field_id of an earlier fit's report: extract its field again (resolution, open_boundaries and max_faces
-    count, the rest is as it was) without fitting; such a request has no arrays"""
+    """field_id of an earlier fit's report: extract its field again (resolution, open_boundaries, max_faces and
+    uvs count, the rest is as it was) without fitting; such a request has no arrays"""
     seed: Seed = 0
 
 

@@ -70,7 +70,7 @@ def run_fit(request: FitRequest, arrays: JobArrays | None, callbacks: JobCallbac
     is_open = request.open_boundaries or fitted.flat
     if is_open:
         mesh = trimmed(mesh, fitted.kept, cell)
-    mesh = finished(mesh, Finish(request.max_faces), request.resolution, fitted.to_scene.scale)
+    mesh = finished(mesh, Finish(request.max_faces, request.uvs), request.resolution, fitted.to_scene.scale)
     clock.lap("extract")
     look = None if fitted.kept.dense is None else Observed(fitted.kept.dense, fitted.materials).look(mesh)
     placed = mesh_to_scene(mesh if look is None else look.on(mesh), fitted.to_scene)

@@ -15,7 +15,7 @@ def run_generate(request: GenerateRequest, arrays: JobArrays | None, callbacks: 
     """request.count new shapes in the canonical frame, in the order of their numbers."""
     job = Delivery(
         request.kind, request.prior, "", request.resolution, request.seed, request.device, callbacks,
-        Finish(request.max_faces),
+        Finish(request.max_faces, request.uvs),
     )  # fmt: skip
     job.progress("Drawing shapes", 0.05)
     draws = sampling.draw(

@@ -495,8 +495,8 @@ def test_serve_answers_soon_and_leaves_on_interrupt(tmp_path: Path) -> None:
 WITHOUT_EXTRAS = """
 import sys
 import tomllib
-for name in ("igl", "warp", "embreex", "fast_simplification", "matplotlib", "PIL", "pymeshlab", "trimesh", "skimage",
-             "numba", "bpy", "pytest", "hypothesis", "httpx"):
+for name in ("igl", "warp", "embreex", "fast_simplification", "xatlas", "matplotlib", "PIL", "pymeshlab", "trimesh",
+             "skimage", "numba", "bpy", "pytest", "hypothesis", "httpx"):
     sys.modules[name] = None
 import engine.cli, engine.jobs.complete.run, engine.server.serve, engine.server.app, engine.server.worker
 from engine.jobs.run import run_job

@@ -126,7 +126,7 @@ SMALL = ["--resolution", "24", "--device", "cpu"]
 def test_what_training_alone_needs_is_refused() -> None:
     refused = _refused()
     assert {"pytest", "igl", "warp", "matplotlib", "pymeshlab", "mypy"} <= refused
-    assert not refused & {"torch", "numpy", "scipy", "pydantic", "fastapi", "trimesh", "fast_simplification", "numba"}
+    assert not refused & {"torch", "numpy", "scipy", "pydantic", "fastapi", "trimesh", "numba"}
 
 
 def test_completions(tmp_path: Path) -> None:
