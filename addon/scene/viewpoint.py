@@ -14,14 +14,17 @@ FACES_ELSEWHERE = 0.1
 
 
 def viewpoint_of(
-    kind: str, location: Sequence[float], scene: bpy.types.Scene, depsgraph: bpy.types.Depsgraph
+    kind: str, location: Sequence[float], context: bpy.types.Context, depsgraph: bpy.types.Depsgraph
 ) -> tuple[float, float, float] | None:
-    """The viewpoint in world space that the settings name: kind 'NONE', 'CAMERA' or 'POINT'; None where unknown.
+    """The viewpoint in world space that the settings name: kind 'ESTIMATE', 'VIEW', 'CAMERA', 'POINT' or 'NONE'; None
+    where it is unknown or the engine's to find.
 
-    Raises EngineProblem where there is no camera.
+    Raises EngineProblem where there is no camera or no view.
     """
+    if kind == "VIEW":
+        return view_position(context)
     if kind == "CAMERA":
-        return camera_position(scene, depsgraph)
+        return camera_position(context.scene, depsgraph)
     if kind == "POINT":
         x, y, z = location
         return float(x), float(y), float(z)
@@ -39,6 +42,21 @@ def camera_position(scene: bpy.types.Scene, depsgraph: bpy.types.Depsgraph) -> t
             "Add a camera where the scanner stood, or set the viewpoint to 'Unknown'.",
         )
     x, y, z = camera.evaluated_get(depsgraph).matrix_world.translation
+    return float(x), float(y), float(z)
+
+
+def view_position(context: bpy.types.Context) -> tuple[float, float, float]:
+    """Where the 3D view of the context looks from, in world space. Raises EngineProblem where there is none."""
+    space = context.space_data
+    if space is None or space.type != "VIEW_3D":
+        raise EngineProblem(
+            "view_missing",
+            "The viewpoint cannot be taken from the view.",
+            "No 3D view is under the pointer.",
+            "Start it from the sidebar of a 3D view, or set the viewpoint to 'Estimate' or 'Unknown'.",
+        )
+    # In an orthographic view too this lies view_distance before what is looked at.
+    x, y, z = space.region_3d.view_matrix.inverted().translation
     return float(x), float(y), float(z)
 
 

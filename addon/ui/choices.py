@@ -9,10 +9,13 @@ from .. import session
 DEFAULT_PRIOR = "household"
 
 VIEWPOINTS = (
-    ("NONE", "Unknown", "Nothing is known about where the scanner stood"),
-    ("CAMERA", "Camera", "The scene's camera stands where the scanner stood: what it saw to be empty stays empty"),
-    ("POINT", "Point", "The scanner stood at a point given in world space"),
+    ("VIEW", "Current View", "The scanner stood where this view looks from: what it saw to be empty stays empty", 4),
+    ("CAMERA", "Camera", "The scene's camera stands where the scanner stood: what it saw to be empty stays empty", 1),
+    ("POINT", "Point", "The scanner stood at a point given in world space", 2),
+    ("NONE", "Unknown", "Nothing is known about where the scanner stood", 0),
 )
+"""Files keep the numbers."""
+ESTIMATED = ("ESTIMATE", "Estimate", "Found from the points, where one scanner saw them from one place", 3)
 
 _prior_items: list[tuple[str, str, str, int]] = []
 
@@ -68,10 +71,14 @@ def prior_named() -> dict[str, object]:
     }
 
 
-def viewpoint_settings() -> dict[str, object]:
+def viewpoint_settings(estimated: bool = False) -> dict[str, object]:
+    """estimated: the engine can find it, and does where nothing is chosen."""
     return {
         "viewpoint": EnumProperty(
-            name="Viewpoint", description="Where the scanner stood", items=VIEWPOINTS, default="NONE"
+            name="Viewpoint",
+            description="Where the scanner stood",
+            items=(ESTIMATED, *VIEWPOINTS) if estimated else VIEWPOINTS,
+            default="ESTIMATE" if estimated else "NONE",
         ),
         "viewpoint_location": FloatVectorProperty(
             name="Location", description="Where the scanner stood, in world space", subtype="TRANSLATION", size=3

@@ -56,7 +56,7 @@ class _Complete(JobOperator):
     def make_job(self, context: bpy.types.Context) -> session.Job:
         source, empty = self.subject(context)
         depsgraph = context.evaluated_depsgraph_get()
-        seen_from = viewpoint.viewpoint_of(self.viewpoint, self.viewpoint_location, context.scene, depsgraph)
+        seen_from = viewpoint.viewpoint_of(self.viewpoint, self.viewpoint_location, context, depsgraph)
         if not self.prior:
             raise EngineProblem(
                 "prior_unknown",
@@ -72,6 +72,7 @@ class _Complete(JobOperator):
             "front": "evident" if self.align == "scale" and not viewpoint.was_turned(source) else "given",
             "up": self.up,
             "viewpoint": scan.viewpoint,
+            "seen_from": "estimate" if self.viewpoint == "ESTIMATE" else "unknown",
             "hypotheses": self.hypotheses,
             "class_name": self.class_name,
             "max_faces": 0 if self.max_faces == 0 else max(self.max_faces, FEWEST_FACES),

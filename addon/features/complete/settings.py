@@ -28,7 +28,7 @@ def completion_settings() -> dict[str, object]:
             min=1,
             max=16,
         ),
-        **choices.viewpoint_settings(),
+        **choices.viewpoint_settings(estimated=True),
         "align": EnumProperty(
             name="Align",
             description="What the engine finds out about the object's pose",

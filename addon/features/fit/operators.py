@@ -62,7 +62,7 @@ class SHAPEWRIGHT_OT_fit_shape(JobOperator, bpy.types.Operator):
                 "source_unusable", "Fit Shape was not started.", f"{why}.", "Select point clouds or meshes."
             )
         depsgraph = context.evaluated_depsgraph_get()
-        viewpoint = viewpoint_of(self.viewpoint, self.viewpoint_location, context.scene, depsgraph)
+        viewpoint = viewpoint_of(self.viewpoint, self.viewpoint_location, context, depsgraph)
         if self.becomes != "BESIDE" and any(obj.library is not None for obj in sources):
             raise EngineProblem(
                 "source_linked",

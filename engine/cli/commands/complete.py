@@ -27,6 +27,10 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
     shared.add_up(parser)
     shared.add_viewpoint(parser)
     parser.add_argument(
+        "--seen-from", choices=("estimate", "unknown"), default="estimate",
+        help="without --viewpoint: estimate it from the points, where one sensor saw them (default), or use none",
+    )  # fmt: skip
+    parser.add_argument(
         "--pose-matrix", metavar="FILE|NUMBERS",
         help="a known alignment: a JSON file (a matrix, or the report of an earlier run), or 16 numbers, row by row",
     )  # fmt: skip
@@ -53,6 +57,7 @@ def _run(options: argparse.Namespace) -> int:
         "front": options.front,
         "up": axis(options.up, options.input),
         "viewpoint": viewpoint(options.viewpoint),
+        "seen_from": options.seen_from,
         "pose": pose_matrix(options.pose_matrix),
         "hypotheses": options.hypotheses,
         "resolution": options.resolution,

@@ -86,7 +86,8 @@ def report(
         "seed": request.seed,
         "settings": {
             "align": request.align, "front": request.front, "up": request.up, "resolution": request.resolution,
-            "hypotheses": request.hypotheses, "viewpoint": request.viewpoint, "class_name": request.class_name,
+            "hypotheses": request.hypotheses, "viewpoint": request.viewpoint, "seen_from": request.seen_from,
+            "class_name": request.class_name,
             "noise": request.noise, "ground": request.ground, "max_faces": request.max_faces,
         },
         "input_points": {

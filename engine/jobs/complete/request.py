@@ -11,6 +11,7 @@ from ..request import Align, ClassName, FinishedRequest, PoseMatrix, PriorName, 
 
 Front = Literal["given", "evident"]
 Ground = Literal["auto", "keep"]
+SeenFrom = Literal["estimate", "unknown"]
 
 
 class CompleteRequest(FinishedRequest):
@@ -31,6 +32,8 @@ class CompleteRequest(FinishedRequest):
     """which input axis points up"""
     viewpoint: Viewpoint | None = None
     """where the sensor stood, in the input's frame"""
+    seen_from: SeenFrom = "estimate"
+    """where no viewpoint is told: estimate = found from the points where one sensor saw them; unknown = none is used"""
     pose: PoseMatrix | None = None
     """the alignment itself where it is known or corrected: the matrix canonical -> input frame, as in a report's
     alignment.matrix; align and up then find nothing"""

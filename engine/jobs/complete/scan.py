@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...completion.evidence import estimate_noise
+from ...completion.viewpoint import seen_from
 from ...errors import InputError
 from ...frames import up_rotation
 from ...geometry.cleaning import doubtful_normals, orientation_agreement, stray_points
@@ -53,6 +54,7 @@ def scan_of(
     """
     viewpoint = None if request.viewpoint is None else np.asarray(request.viewpoint, np.float32)
     about: dict[str, Any] = {"duplicates": 0, "strays": 0, "ground": None, "viewpoint": viewpoint is not None}
+    about["viewpoint_found"] = None
     if arrays.has_faces:
         cloud = replace(sample_cloud(arrays.mesh, 4 * WORKING_POINTS, rng), viewpoint=viewpoint)
         if viewpoint is None:
@@ -74,6 +76,9 @@ def scan_of(
         viewpoint, about["viewpoint"] = origin.astype(np.float32), True
         cloud = replace(cloud, viewpoint=viewpoint)
     about["frame"] = "given" if image_up is None else "its camera's"
+    if viewpoint is None and request.seen_from == "estimate":
+        viewpoint = _found_viewpoint(cloud, arrays, origin, about)
+        cloud = replace(cloud, viewpoint=viewpoint)
     dense, cloud = cloud, subsample(cloud, WORKING_POINTS, rng)
     if len(cloud.points) < 10:
         raise InputError(
@@ -103,6 +108,20 @@ def scan_of(
         normals_ = None
         about["normals"] = "without a consistent side, not used"
     return Scan(PointCloud(cloud.points, normals_, viewpoint), noise, about, support, image_up, dense)
+
+
+def _found_viewpoint(
+    cloud: PointCloud, arrays: JobArrays, origin: Vector, about: dict[str, Any]
+) -> NDArray[np.float32] | None:
+    """Where one sensor stood that saw these points (of a mesh its vertices: a depth image's, where it is a scan)."""
+    found = seen_from(arrays.points if arrays.has_faces else cloud.points, np.random.default_rng(0))
+    if found is None:
+        return None
+    about["viewpoint"] = True
+    about["viewpoint_found"] = {
+        "at": (found.viewpoint - origin).tolist(), "by": found.by, "confidence": found.confidence,
+    }  # fmt: skip
+    return found.viewpoint.astype(np.float32)
 
 
 def few(cloud: PointCloud, rng: np.random.Generator) -> PointCloud:
