@@ -1,10 +1,10 @@
 """Where a scan was taken from, estimated from its points alone.
 
-Three things give a sensor away, the surest first. Its raster: a depth camera measures along a lattice of rays, so seen
-from its place every point is as far from its next neighbours as every other. Where points were left out at random since,
-the image is still evenly filled. And what it saw hides nothing of what it saw: from its place no point lies behind
-others (hidden point removal, Katz et al. 2007, turned round: the place is asked for, not what is hidden). Several
-sensors, a walk-around and a model have no such place; points thinned evenly in space have lost it.
+Three things give a sensor away, the surest first. Its raster: a depth camera measures along a lattice of rays, so
+seen from its place every point is as far from its next neighbours as every other. Where points were left out at random
+since, the image is still evenly filled. And what it saw hides nothing of what it saw: from its place no point lies
+behind others (hidden point removal, Katz et al. 2007, turned round: the place is asked for, not what is hidden).
+Several sensors, a walk-around and a model have no such place; points thinned evenly in space have lost it.
 """
 
 from __future__ import annotations
@@ -33,14 +33,16 @@ APART = 20.0
 SEEDS, QUICK, AROUND = 300, 120, 24
 """Points whose pitch is measured, at first, and how many others about each are looked at."""
 RASTERS, LINED_UP = 6, 0.06
-"""Places looked at closely, and the spread of a raster: at most 0.015 at the sensor's place, at least 0.12 from the best
-place of two scans."""
+"""Places looked at closely, and the spread of a raster: at most 0.015 at the sensor's place, at least 0.12 from the
+best place of two scans."""
 
 POINTS, FEWER, NEIGHBOUR = 2000, 1200, 6
 """Points drawn for the image's evenness and for what is hidden; the neighbour whose distance tells how dense it is."""
 CANDIDATES, EVEN, HIDES = 8, 0.24, 0.35
 """From the sensor's place the image is at least so even (0.2 of points at random), and hides at most this share of what
 others hide (median)."""
+SURE = 0.25
+"""Of what an even image tells; two scans from about the same side are often below it."""
 PIXEL, BEHIND = 2.4, 6.0
 """Side of a pixel in which points hide one another, and how far behind is hidden, in spacings."""
 
@@ -80,8 +82,8 @@ def _by_raster(points: Array, directions: Array) -> SeenFrom | None:
               if spread < LINED_UP]  # fmt: skip
     if not places:
         return None
-    # A plane's image is as regular from its mirror image behind the plane: what lies elsewhere tells them apart, what is
-    # hidden, and at last that people scan from above.
+    # A plane's image is as regular from the place's mirror image in the plane: what lies elsewhere tells them apart,
+    # what is hidden, and at last that people scan from above.
     few = points[:FEWER]
     spacing = float(np.median(cKDTree(few).query(few, k=2)[0][:, 1]))
     faults = [pitch.strays(place) + hidden_from(few, place, spacing) + 0.02 * (place[2] < 0) for place in places]
@@ -140,6 +142,8 @@ def _by_evenness(points: Array, directions: Array) -> SeenFrom | None:
     if even > EVEN or behind > allowed:
         return None
     sure = 0.9 * min(1.0, (EVEN - even) / (EVEN - 0.2)) * (1.0 - behind / allowed)
+    if sure < SURE:
+        return None
     return SeenFrom(place, "its even image", float(sure))
 
 

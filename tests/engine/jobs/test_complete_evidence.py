@@ -113,9 +113,37 @@ def test_on_a_table_in_its_cameras_frame_the_object_stands_alone_and_upright(
     assert kept["ground"] is None and kept["used"] > 3000
 
 
+def test_a_viewpoint_that_nobody_told_is_found_and_told(request_: CompleteRequest) -> None:
+    depth_image = scanned_by_a_camera()
+    asked = request_.but(viewpoint=None)
+    report = run(asked, depth_image + 100.0).report  # wherever the scan lies
+    found = report["evidence"]["viewpoint_found"]
+    assert report["evidence"]["viewpoint"] is True and report["settings"]["viewpoint"] is None
+    towards, true = np.array(found["at"]) - 100.0, np.array(VIEWPOINT)
+    assert towards @ true / np.linalg.norm(towards) / np.linalg.norm(true) > 0.99 and found["confidence"] > 0.7
+    assert report["evidence"]["normals"] == "estimated"
+    unknown = run(asked.but(seen_from="unknown"), depth_image).report["evidence"]
+    assert unknown["viewpoint"] is False and unknown["viewpoint_found"] is None and unknown["normals"] == "none"
+
+
+def scanned_by_a_camera() -> np.ndarray:
+    """(N, 3) the box of AXES as a raster from VIEWPOINT meets it."""
+    low, high = -np.array(AXES), np.array(AXES)
+    eye = np.array(VIEWPOINT)
+    forward = -eye / np.linalg.norm(eye)
+    right = np.cross(forward, [0, 0, 1.0]) / np.linalg.norm(np.cross(forward, [0, 0, 1.0]))
+    up = np.cross(right, forward)
+    u, v = np.meshgrid(np.linspace(-0.5, 0.5, 120), np.linspace(-0.5, 0.5, 120))
+    rays = forward + u.reshape(-1, 1) * right + v.reshape(-1, 1) * up
+    with np.errstate(divide="ignore"):
+        one, other = (low - eye) / rays, (high - eye) / rays
+    enter, leave = np.minimum(one, other).max(1), np.maximum(one, other).min(1)
+    return (eye + enter[:, None] * rays)[enter < leave]
+
+
 def test_normals_of_any_side_are_used_for_what_they_are(request_: CompleteRequest) -> None:
     points, normals = scan()
-    blind = request_.but(viewpoint=None)
+    blind = request_.but(viewpoint=None, seen_from="unknown")
     signs = np.random.default_rng(0).choice([-1, 1], (len(points), 1))
     said = {
         name: run(blind, points, given).report["evidence"]["normals"]
