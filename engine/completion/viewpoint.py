@@ -215,4 +215,5 @@ def refined(measure: Measure, start: Array) -> tuple[Array, float]:
 def _place(at: Array) -> Array:
     azimuth, elevation, distance = at
     flat = np.cos(elevation)
-    return np.exp(distance) * np.array([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation)])
+    towards = np.array([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation)], np.float64)
+    return towards * float(np.exp(distance))
