@@ -145,6 +145,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     fitting.add_argument("--open-boundaries", action="store_true", help="leave holes open")
     fitting.add_argument("--iterations", type=int, metavar="N", help="of methods that train a network")
     parser.add_argument("--resolution", type=int, default=128, metavar="N", help="default: 128")
+    parser.add_argument("--faces", type=int, default=0, metavar="N", help="exactly N triangles, or N - 1; default: all")
+    parser.add_argument("--uvs", action="store_true", help="unwrap the results (.obj, .glb)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps; default: auto")
     parser.add_argument("--timeout", type=float, default=1800.0, metavar="S", help="seconds a file; default: 1800")
@@ -237,6 +239,8 @@ def fingerprint(path: Path, options: argparse.Namespace) -> str:
         names = ("mode", "format", "viewpoint", "resolution", "seed", *own)
     elif options.mode == "generate":
         names = ("mode", "format", "prior", "class_name", "temperature", "resolution", "seed")
+    if options.faces or options.uvs:
+        names += ("faces", "uvs")
     digest = hashlib.sha256(json.dumps([FORMAT, *[getattr(options, name) for name in names]]).encode())
     if options.mode == "generate":  # shape number k of a seed is the same whatever else is asked for
         digest.update(path.name.encode())
@@ -304,6 +308,8 @@ def make_job(
     common = {
         "kind": options.mode,
         "resolution": options.resolution,
+        "max_faces": options.faces,
+        "uvs": options.uvs,
         "seed": options.seed,
         "device": options.device,
         "name": path.name[:256],
@@ -342,6 +348,8 @@ def make_generate_job(path: Path, options: argparse.Namespace, scene: bpy.types.
         "first": int(path.name.rsplit("_", 1)[1]),
         "count": 1,
         "resolution": options.resolution,
+        "max_faces": options.faces,
+        "uvs": options.uvs,
         "seed": options.seed,
         "device": options.device,
         "name": path.name,
@@ -453,6 +461,9 @@ def mesh_of(obj: bpy.types.Object, materials: tuple[Material, ...] = ()) -> Mesh
     if SEEN in mesh.attributes:
         found.seen = np.empty(len(found.vertices), bool)
         mesh.attributes[SEEN].data.foreach_get("value", found.seen)
+    if mesh.uv_layers.active is not None:
+        found.uvs = np.empty((len(found.faces), 3, 2), np.float32)
+        mesh.uv_layers.active.uv.foreach_get("vector", found.uvs.reshape(-1))
     if materials and len(found.faces):
         numbers = np.empty(len(found.faces), np.int32)
         mesh.polygons.foreach_get("material_index", numbers)

@@ -68,7 +68,7 @@ def addon(extension_zip: Path) -> SimpleNamespace:
     places = {
         "link": ("client", "connections", "engine_command", "job_thread", "mesh_arrays", "multipart", "problem"),
         "link.connections": ("local",),
-        "scene": ("read", "reference", "viewpoint", "write"),
+        "scene": ("read", "reference", "viewpoint", "write", "quads"),
         "carried": ("code",),
         "writers": ("in_place", "side_by_side"),
         "session": ("blender",),
