@@ -383,6 +383,8 @@ def run_file(running: blender_session.Session, path: Path, target: Path, options
             if options.viewpoint is not None:
                 viewpoint = tuple(float(v) for v in loaded.turn @ np.array(options.viewpoint) - offset)
             job = make_job(path, source, viewpoint, stage.depsgraph(), options, up_of(path, loaded, options))
+            if loaded.viewpoints is not None and viewpoint is None:
+                add_scans(job, loaded)
         running.wait(running.submit(job), options.timeout)
         running.dismiss(job)
         if job.state != blender_session.DONE:
@@ -415,6 +417,12 @@ def run_file(running: blender_session.Session, path: Path, target: Path, options
         stage.clear()
     row["seconds"] = round(time.monotonic() - began, 3)
     return row
+
+
+def add_scans(job: blender_session.Job, loaded: Loaded) -> None:
+    """The viewpoints of several scans beside the points that Blender gives, which are in the file's order and frame."""
+    points = job.scan.arrays
+    job.scan.arrays = lambda: {**points(), "viewpoints": loaded.viewpoints, "scans": loaded.scans}
 
 
 def up_of(path: Path, loaded: Loaded, options: argparse.Namespace) -> str:

@@ -123,7 +123,8 @@ def encode_arrays(arrays: Mapping[str, np.ndarray | None]) -> bytes:
 
     A name may end in the number of a shape ('faces_2').
     """
-    types = {"faces": np.int32, "pose": np.float64, "face_materials": np.int32, "material_names": np.str_}
+    types = {"faces": np.int32, "face_materials": np.int32, "scans": np.int32, "pose": np.float64}
+    types["material_names"] = np.str_
     kept = {
         name: np.ascontiguousarray(value, types.get(name.rstrip("0123456789").rstrip("_"), np.float32))
         for name, value in arrays.items()

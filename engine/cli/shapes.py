@@ -142,6 +142,8 @@ def _shift(arrays: JobArrays, by: Offset) -> None:
     if not by.any():
         return
     arrays.points = (arrays.points.astype(np.float64) + by).astype(np.float32)
+    if arrays.viewpoints is not None:
+        arrays.viewpoints = (arrays.viewpoints.astype(np.float64) + by).astype(np.float32)
     if arrays.code is not None:
         arrays.code = about(arrays.code, by)
 

@@ -23,7 +23,7 @@ R = TypeVar("R", bound=Request)
 def arrays_of(loaded: Loaded) -> JobArrays:
     return JobArrays(
         loaded.points, loaded.normals, loaded.faces, colours=loaded.shape.colours, materials=loaded.materials,
-        face_materials=loaded.face_materials,
+        face_materials=loaded.face_materials, viewpoints=loaded.viewpoints, scans=loaded.scans,
     )  # fmt: skip
 
 
@@ -74,6 +74,7 @@ def tell(report: dict[str, Any], loaded: Loaded, up: str = "+z") -> None:
         "notes": loaded.notes,
         "dropped_points": loaded.dropped,
         "offset": loaded.offset.tolist(),
+        "viewpoints": len(loaded.viewpoints) if loaded.viewpoints is not None else int(loaded.viewpoint is not None),
         "colours": loaded.colours is not None,
         "materials": [material.name for material in loaded.materials],
     }

@@ -161,10 +161,11 @@ def observed_frame(points: NDArray[np.floating[Any]]) -> Similarity:
 
 
 def _turned(cloud: PointCloud, rotation: Float64Array) -> PointCloud:
-    return PointCloud(
-        (cloud.points @ rotation.T).astype(np.float32),
-        None,
-        None if cloud.viewpoint is None else (cloud.viewpoint @ rotation.T).astype(np.float32),
+    return replace(
+        cloud,
+        points=(cloud.points @ rotation.T).astype(np.float32),
+        normals=None,
+        viewpoint=None if cloud.viewpoint is None else (cloud.viewpoint @ rotation.T).astype(np.float32),
     )
 
 
@@ -177,7 +178,7 @@ def _look(
     """
     count = len(cloud.points)
     index = np.arange(count) if count <= SAMPLE else np.linspace(0, count - 1, SAMPLE).astype(np.int64)
-    sample = PointCloud(cloud.points[index], None, cloud.viewpoint)
+    sample = cloud.at(index)
     device = next(network.parameters()).device
     frames, points, origins = [], [], []
     for rotation in rotations:
@@ -185,14 +186,16 @@ def _look(
         frame = observed_frame(facing.points)
         frames.append(frame)
         points.append(frame.apply(facing.points))
-        origins.append(np.zeros(3, np.float32) if facing.viewpoint is None else frame.apply(facing.viewpoint[None])[0])
+        eyes = facing.seen_from
+        origin = np.zeros((1, 3), np.float32) if eyes is None else frame.apply(eyes.reshape(-1, 3))
+        origins.append(np.broadcast_to(origin, facing.points.shape))
     at = torch.as_tensor(np.stack(points), device=device)
-    origin = torch.as_tensor(np.stack(origins), device=device)[:, None].expand_as(at)
+    seen_from = torch.as_tensor(np.stack(origins), device=device)
     weights = at.new_full(at.shape[:2], min(1.0, SAMPLE / len(index)))
     rays = weights if cloud.viewpoint is not None else torch.zeros_like(weights)
     flags = torch.tensor([float(t) for t in turned], device=device)
     with torch.no_grad():
-        return network(pose_grid(at, weights, origin, rays, network.resolution), flags), frames
+        return network(pose_grid(at, weights, seen_from, rays, network.resolution), flags), frames
 
 
 def _place(guess: PoseGuess, k: int, rotation: Float64Array, frame: Similarity, turn: bool) -> Similarity:

@@ -105,13 +105,15 @@ def measure(prior: Prior, cloud: PointCloud, classes: dict[str, float], noise: f
         return None
     chosen = np.random.default_rng(len(inside)).permutation(inside)[:POINTS]
     points = torch.as_tensor(cloud.points[chosen], dtype=torch.float32, device=device)
-    viewpoint = None
-    if cloud.viewpoint is not None:
-        viewpoint = torch.as_tensor(cloud.viewpoint, dtype=torch.float32, device=device)
+    eyes = None
+    if cloud.seen_from is not None:
+        places = cloud.seen_from if cloud.seen_from.ndim == 1 else cloud.seen_from[chosen]
+        eyes = torch.as_tensor(places, dtype=torch.float32, device=device).expand_as(points)
     expected = noise * math.sqrt(2 / math.pi)
 
     def answer_to(shown: torch.Tensor) -> Shape:
-        posterior = family.encode(family.observe(Clouds.seen(shown, viewpoint)))
+        """shown: (P,) which points."""
+        posterior = family.encode(family.observe(Clouds.seen(points[shown], None if eyes is None else eyes[shown])))
         return family.decode(posterior.mean, posterior.evidence)
 
     def off(answer: Shape, at: torch.Tensor) -> torch.Tensor:
@@ -119,14 +121,14 @@ def measure(prior: Prior, cloud: PointCloud, classes: dict[str, float], noise: f
 
     with torch.no_grad():
         away = torch.cdist(points, points[:_BALLS]).amin(1)  # the first ones are random ones
-        shown, hidden = points[away > _RADIUS], points[away < _RADIUS - GAP]
-        if len(shown) < 10 or len(hidden) < 3:
+        shown, hidden = away > _RADIUS, points[away < _RADIUS - GAP]
+        if int(shown.sum()) < 10 or len(hidden) < 3:
             return None
         answer = answer_to(shown)
         gaps = float(off(answer, hidden).mean())
         empty = 0.0
-        if viewpoint is not None:
-            towards = viewpoint - points
+        if eyes is not None:
+            towards = eyes - points
             length = towards.norm(dim=1, keepdim=True)
             # From 3 % of the size before the point, where noise does not reach, to 40 %.
             along = 0.03 + 0.37 * torch.linspace(0, 1, len(points), device=device)[:, None] ** 2
@@ -137,10 +139,10 @@ def measure(prior: Prior, cloud: PointCloud, classes: dict[str, float], noise: f
         foreseen = []
         block = _blocks(points)
         for k in range(4):
-            shown, hidden = points[block != k], points[block == k]
-            if len(shown) < 10 or len(hidden) < 3:
+            shown, hidden = block != k, points[block == k]
+            if int(shown.sum()) < 10 or len(hidden) < 3:
                 continue
-            alone = hidden[torch.cdist(hidden, shown).amin(1) > GAP]
+            alone = hidden[torch.cdist(hidden, points[shown]).amin(1) > GAP]
             if len(alone) < 3:
                 continue
             foreseen.append(off(answer_to(shown), alone))

@@ -36,8 +36,9 @@ class Constraints:
     normals: Tensor | None
     rays: Tensor  # (R, 3) samples of seen-empty space, possibly none
     clouds: Clouds | None = None
-    viewpoint: Tensor | None = None  # (3,)
+    viewpoint: Tensor | None = None  # (3,), or (S, 3) with `scans`
     images: tuple[Tensor, Tensor | None] | None = None  # (M, 3) each
+    scans: NDArray[np.int32] | None = None  # (N,)
 
 
 def gather(cloud: PointCloud, symmetry: bool, rng: np.random.Generator, device: torch.device) -> Constraints:
@@ -49,11 +50,14 @@ def gather(cloud: PointCloud, symmetry: bool, rng: np.random.Generator, device: 
     points = tensor(cloud.points)
     normals = None if cloud.normals is None else tensor(cloud.normals)
     viewpoint = None if cloud.viewpoint is None else tensor(cloud.viewpoint)
-    some = points[torch.as_tensor(rng.permutation(len(points))[:EVIDENCE_POINTS], device=device)]
+    eyes = None if cloud.seen_from is None else tensor(cloud.seen_from)  # (3,) or (N, 3)
+    which = torch.as_tensor(rng.permutation(len(points))[:EVIDENCE_POINTS], device=device)
+    some, some_eyes = points[which], eyes if eyes is None or eyes.ndim == 1 else eyes[which]
     empty = points.new_zeros(0, 3)
-    if viewpoint is not None:
-        ends = points[torch.as_tensor(rng.permutation(len(points))[:RAY_POINTS], device=device)]
-        towards = viewpoint - ends
+    if eyes is not None:
+        which = torch.as_tensor(rng.permutation(len(points))[:RAY_POINTS], device=device)
+        ends = points[which]
+        towards = (eyes if eyes.ndim == 1 else eyes[which]) - ends
         length = towards.norm(dim=1, keepdim=True)
         near = tensor(0.02 + 0.3 * rng.random((len(ends), 1)) ** 2)
         far = tensor(rng.random((len(ends), 1))) * length
@@ -61,7 +65,7 @@ def gather(cloud: PointCloud, symmetry: bool, rng: np.random.Generator, device: 
         empty = empty[(empty.abs() < BOUND).all(1)]
     turned = revolved(cloud, MOST_IMAGES) if symmetry else None
     if turned is None:
-        clouds = Clouds.seen(some, viewpoint)
+        clouds = Clouds.seen(some, some_eyes)
         images = None
     else:
         images = tensor(turned.points), None if turned.normals is None else tensor(turned.normals)
@@ -69,10 +73,13 @@ def gather(cloud: PointCloud, symmetry: bool, rng: np.random.Generator, device: 
         at = torch.cat([some, images[0][torch.as_tensor(chosen, device=device)]])[None]
         weights = at.new_full(at.shape[:2], min(1.0, Clouds.TRAINED_POINTS / len(some)))
         seen = (torch.arange(at.shape[1], device=device) < len(some)) * weights
-        origin = points.new_zeros(3) if viewpoint is None else viewpoint
-        rays = torch.zeros_like(seen) if viewpoint is None else seen
-        clouds = Clouds(at, weights, origin.expand_as(at), rays)
-    return Constraints(points, normals, empty, clouds, viewpoint, images)
+        origins = torch.zeros_like(at)
+        if some_eyes is not None:
+            origins[0] = some_eyes.mean(0) if some_eyes.ndim == 2 else some_eyes
+            origins[0, : len(some)] = some_eyes
+        rays = torch.zeros_like(seen) if some_eyes is None else seen
+        clouds = Clouds(at, weights, origins, rays)
+    return Constraints(points, normals, empty, clouds, viewpoint, images, cloud.scans)
 
 
 def moved(given: Constraints, pose: Similarity) -> Constraints:
@@ -86,8 +93,9 @@ def moved(given: Constraints, pose: Similarity) -> Constraints:
         None if given.normals is None else turned(given.normals),
         carried(given.rays, pose),
         given.clouds,
-        None if viewpoint is None else carried(viewpoint[None], pose)[0],
+        None if viewpoint is None else carried(viewpoint.reshape(-1, 3), pose).reshape(viewpoint.shape),
         None if images is None else (carried(images[0], pose), None if images[1] is None else turned(images[1])),
+        given.scans,
     )
 
 

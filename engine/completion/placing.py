@@ -82,11 +82,11 @@ def outward(prior: Prior, cloud: PointCloud) -> tuple[PointCloud, str]:
         posterior = prior.field.encode(prior.field.observe(Clouds.seen(points, None)))
         shape = prior.field.decode(posterior.mean, posterior.evidence)
         if not shape.signed:
-            return PointCloud(cloud.points, None, cloud.viewpoint), "of unknown side, not used"
+            return replace(cloud, normals=None), "of unknown side, not used"
         ahead, behind = (shape.values((points + s * 0.015 * normals)[None])[0] for s in (1, -1))
     share = float((ahead > behind).float().mean())
     if share > 0.65:
         return cloud, "given"
     if share < 0.35:
-        return PointCloud(cloud.points, -cloud.normals, cloud.viewpoint), "given, turned outward"
-    return PointCloud(cloud.points, None, cloud.viewpoint), "of unknown side, not used"
+        return replace(cloud, normals=-cloud.normals), "given, turned outward"
+    return replace(cloud, normals=None), "of unknown side, not used"

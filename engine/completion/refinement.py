@@ -117,7 +117,7 @@ def _images(field: Field, given: Constraints) -> tuple[str, list[tuple[Tensor, T
     points = given.points.cpu().double().numpy()
     looked_through = None
     if given.viewpoint is not None:
-        looked_through = LookedThrough(points, given.viewpoint.cpu().double().numpy())
+        looked_through = LookedThrough(points, given.viewpoint.cpu().double().numpy(), given.scans)
     if given.images is not None:  # beside the axis, which has them all, no further symmetry is looked for
         name, found, maps = "axis", [given.images], symmetries(points, distance, None)
     else:

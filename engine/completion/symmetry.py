@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 
 from ..geometry.clouds import PointCloud
 from ..geometry.sampling import estimate_normals
-from ..geometry.transforms import Float64Array, Similarity, yaw_rotation
+from ..geometry.transforms import Float64Array, Similarity, moved_cloud, yaw_rotation
 
 POINTS = 4000
 """Looked at of a cloud."""
@@ -46,9 +46,30 @@ Distance = Callable[[NDArray[np.floating[Any]]], NDArray[np.floating[Any]]]
 class LookedThrough:
     """Whether points lie in space that a sensor looked through: before what it saw in that direction.
 
-    points: (N, 3), seen from viewpoint (3,).  A direction counts as looked into within 0.02 of a point's; 0.02 before
-    the surface is not yet empty.
+    points: (N, 3), seen from viewpoint (3,); or in several scans (N,) from the viewpoints (S, 3) of each: what one of
+    them looked through is empty.  A direction counts as looked into within 0.02 of a point's; 0.02 before the surface
+    is not yet empty.
     """
+
+    def __init__(
+        self, points: NDArray[np.floating[Any]], viewpoint: NDArray[np.floating[Any]],
+        scans: NDArray[np.int32] | None = None,
+    ) -> None:  # fmt: skip
+        if scans is None:
+            self._scans = [_OneScan(points, viewpoint)]
+        else:
+            self._scans = [_OneScan(points[scans == k], viewpoint[k]) for k in np.unique(scans)]
+
+    def __call__(self, points: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+        """(N, 3) -> (N,)"""
+        empty = self._scans[0](points)
+        for scan in self._scans[1:]:
+            empty |= scan(points)
+        return empty
+
+
+class _OneScan:
+    """LookedThrough of points (N, 3) that were seen from one viewpoint (3,)."""
 
     def __init__(self, points: NDArray[np.floating[Any]], viewpoint: NDArray[np.floating[Any]]) -> None:
         self.viewpoint = np.asarray(viewpoint, np.float64)
@@ -140,7 +161,7 @@ def _mirror_agreement(cloud: PointCloud) -> Callable[[float, float], tuple[float
     assert cloud.normals is not None and cloud.viewpoint is not None
     points, normals = cloud.points.astype(np.float64), cloud.normals.astype(np.float64)
     tree = cKDTree(points)
-    looked_through = LookedThrough(points, cloud.viewpoint)
+    looked_through = LookedThrough(points, cloud.viewpoint, cloud.scans)
     some = slice(None, None, max(1, len(points) // 1000))
 
     def agreement(yaw: float, x: float) -> tuple[float, float]:
@@ -235,7 +256,7 @@ def revolved(cloud: PointCloud, most: int) -> PointCloud | None:
     facing = np.concatenate([turn.apply_to_directions(lines[part]) for turn in maps]).astype(np.float32)
     free = np.ones(len(images), bool)
     if cloud.viewpoint is not None:
-        free = ~LookedThrough(cloud.points, cloud.viewpoint)(images)
+        free = ~LookedThrough(cloud.points, cloud.viewpoint, cloud.scans)(images)
     if not sure and float(free.mean()) < 1 - 0.5 * CONTRADICTS:
         return None
     return PointCloud(images[free].astype(np.float32), None if cloud.normals is None else facing[free])
@@ -311,11 +332,7 @@ def centred_by_symmetry(cloud: PointCloud, to_scene: Similarity, turn: bool = Fa
     """
     inverse = to_scene.inverse()
     some = slice(None, None, max(1, len(cloud.points) // POINTS))
-    seen = PointCloud(
-        inverse.apply(cloud.points[some]),
-        None if cloud.normals is None else inverse.apply_to_directions(cloud.normals[some]),
-        None if cloud.viewpoint is None else inverse.apply(cloud.viewpoint[None])[0],
-    )
+    seen = moved_cloud(cloud.at(np.arange(len(cloud.points))[some]), inverse)
     axis = vertical_axis(seen)
     if axis is not None:
         return Centred(to_scene.after(Similarity(translation=np.array([*axis, 0.0]))), "axis", 1.0)

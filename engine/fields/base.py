@@ -47,7 +47,8 @@ class Clouds:
 
     @classmethod
     def seen(cls, points: Tensor, viewpoint: Tensor | None) -> Clouds:
-        """One cloud (N, 3), all of it seen from `viewpoint` (3,), or from nobody knows where (None)."""
+        """One cloud (N, 3), seen from `viewpoint` (3,), each point from its own (N, 3), or from nobody knows where
+        (None)."""
         weights = points.new_full((1, len(points)), min(1.0, cls.TRAINED_POINTS / len(points)))
         if viewpoint is None:
             origin, rays = points.new_zeros(3), torch.zeros_like(weights)

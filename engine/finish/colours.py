@@ -87,10 +87,10 @@ class Observed:
         edges = np.linalg.norm(mesh.vertices[mesh.faces[:, 0]] - mesh.vertices[mesh.faces[:, 1]], axis=1)
         exact = 0.5 * float(np.median(edges)) if len(edges) else 0.0
         seen: Mask = distance <= np.maximum(REACH * spacing, exact)
-        viewpoint = self.cloud.viewpoint
-        if viewpoint is not None and len(mesh.faces):
+        eyes = self.cloud.seen_from
+        if eyes is not None and len(mesh.faces):
             normals = vertex_normals(mesh) if mesh.normals is None else mesh.normals
-            towards = viewpoint - mesh.vertices
+            towards = (eyes if eyes.ndim == 1 else eyes[index]) - mesh.vertices
             length = np.maximum(np.linalg.norm(towards, axis=1), 1e-30)
             seen &= np.einsum("ij,ij->i", normals, towards) / length > BEHIND
         return seen

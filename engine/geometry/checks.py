@@ -41,6 +41,7 @@ def check_cloud(
     viewpoint: ArrayLike | None = None,
     *,
     colours: FloatArray | None = None,
+    scans: NDArray[np.integer[Any]] | None = None,
     source: str = "The input",
     notes: list[str] | None = None,
 ) -> PointCloud:
@@ -48,7 +49,8 @@ def check_cloud(
 
     points: (N, 3), 10 to 20 million, at least 10 of them distinct, not all on one line; rows with NaN or infinite
     coordinates (the empty pixels of a depth camera) are dropped.  normals: (N, 3), made unit length; where more than
-    5 % are zero or NaN they are all left out, else their points are dropped.  viewpoint: (3,).  colours: (N, 3).
+    5 % are zero or NaN they are all left out, else their points are dropped.  viewpoint: (3,), or (S, 3)
+    with scans (N,) into it.  colours: (N, 3).
     source: named in the messages.  notes: gets a sentence for whatever is left out; where None, the log gets it.
     Raises InputError (codes: see this module).
     """
@@ -77,6 +79,7 @@ def check_cloud(
         values = values[good]
         directions = None if directions is None else directions[good]
         colours = None if colours is None else colours[good]
+        scans = None if scans is None else scans[good]
     if len(values) < MIN_POINTS:
         raise _too_small(source, len(values))
     _check_extent(values, source)
@@ -95,7 +98,14 @@ def check_cloud(
             "Give points from the surface of an object.",
         )
     points_ = np.ascontiguousarray(values, np.float32)
-    return PointCloud(points_, directions, _checked_viewpoint(viewpoint, source), colours)
+    places = _checked_viewpoint(viewpoint, None if scans is None else int(scans.max(initial=0)), source)
+    if scans is None or places is None:
+        return PointCloud(points_, directions, places, colours)
+    if len(scans) != len(points_) or int(scans.min()) < 0:
+        raise _viewpoint_invalid(f"It has {len(points_):,} points and {len(scans):,} numbers of scans.", source)
+    if len(places) == 1:
+        return PointCloud(points_, directions, places[0], colours)
+    return PointCloud(points_, directions, places, colours, scans=np.ascontiguousarray(scans, np.int32))
 
 
 def check_mesh(
@@ -265,18 +275,26 @@ def _checked_normals(
     return unit
 
 
-def _checked_viewpoint(viewpoint: ArrayLike | None, source: str) -> FloatArray | None:
+def _checked_viewpoint(viewpoint: ArrayLike | None, last: int | None, source: str) -> FloatArray | None:
+    """(3,), or (S, 3) where scans are told apart, the last of which is number `last`."""
     if viewpoint is None:
         return None
     value = np.asarray(viewpoint)
-    if value.dtype.kind not in "fiu" or value.shape != (3,) or not bool((np.abs(value) <= MAX_COORDINATE).all()):
-        raise InputError(
-            "viewpoint_invalid",
-            f"{source} cannot be used with this viewpoint.",
-            f"The viewpoint is {value.tolist() if value.size <= 8 else value.shape}; three finite numbers are needed.",
-            "Give x, y and z of the place from where the object was seen, or leave it out.",
-        )
+    shaped = value.shape == (3,) if last is None else value.ndim == 2 and value.shape[1] == 3 and len(value) > last
+    if value.dtype.kind not in "fiu" or not shaped or not bool((np.abs(value) <= MAX_COORDINATE).all()):
+        shown = value.tolist() if value.size <= 8 else value.shape
+        wanted = "three finite numbers are needed" if last is None else f"{last + 1} rows of them are needed"
+        raise _viewpoint_invalid(f"The viewpoint is {shown}; {wanted}.", source)
     return value.astype(np.float32)
+
+
+def _viewpoint_invalid(why: str, source: str) -> InputError:
+    return InputError(
+        "viewpoint_invalid",
+        f"{source} cannot be used with this viewpoint.",
+        why,
+        "Give x, y and z of the place from where the object was seen, one for each scan, or leave it out.",
+    )
 
 
 def _too_small(source: str, count: int) -> InputError:

@@ -73,5 +73,7 @@ def moved_cloud(cloud: PointCloud, transform: Similarity) -> PointCloud:
         cloud,
         points=transform.apply(cloud.points),
         normals=None if cloud.normals is None else transform.apply_to_directions(cloud.normals),
-        viewpoint=None if cloud.viewpoint is None else transform.apply(cloud.viewpoint[None])[0],
+        viewpoint=None
+        if cloud.viewpoint is None
+        else transform.apply(cloud.viewpoint.reshape(-1, 3)).reshape(cloud.viewpoint.shape),
     )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from ..errors import Cancelled
-from ..geometry.clouds import FloatArray
+from ..geometry.clouds import FloatArray, PointCloud
 from ..geometry.meshes import IntArray, Material, Mesh
 from ..geometry.transforms import Similarity
 
@@ -43,8 +43,10 @@ class JobArrays:
     code: of a shape that has one.  kept, kept_normals: (K, 3), the part that variants leave as it is.
     others: further shapes of a blend (points, normals, faces, code, colours).  colours: (N, 3) float32, sRGB in 0..1,
     of the points, or None.  materials, face_materials: (F,) int32 into them, of a mesh's faces, -1 for none; or None.
-    offset: (3,) float64, what to add to all points, and to all results, for the places in the world of a survey, whose
-    coordinates float32 cannot hold; None = nothing.
+    viewpoints: (S, 3) float32 where the sensors of several scans stood, with scans: (N,) int32, which of them saw each
+    point, of an input without faces; a request's viewpoint goes before.  offset: (3,) float64, what to add to all
+    points, and to all results, for the places in the world of a survey, whose coordinates float32 cannot hold; None =
+    nothing.
     """
 
     points: FloatArray
@@ -57,6 +59,8 @@ class JobArrays:
     colours: FloatArray | None = None
     materials: tuple[Material, ...] = ()
     face_materials: IntArray | None = None
+    viewpoints: FloatArray | None = None
+    scans: IntArray | None = None
     offset: NDArray[np.float64] | None = None
 
     @property
@@ -70,6 +74,13 @@ class JobArrays:
         return Mesh(
             self.points, self.faces, self.normals, self.colours, None, self.materials, self.face_materials
         )
+
+    def cloud(self, viewpoint: tuple[float, float, float] | None) -> PointCloud:
+        """The points with all that belongs to them; viewpoint: a request's."""
+        if viewpoint is None and self.viewpoints is not None and self.scans is not None:
+            return PointCloud(self.points, self.normals, self.viewpoints, self.colours, scans=self.scans)
+        place = None if viewpoint is None else np.asarray(viewpoint, np.float32)
+        return PointCloud(self.points, self.normals, place, self.colours)
 
     @property
     def shape_alone(self) -> JobArrays:

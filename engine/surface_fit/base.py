@@ -35,7 +35,7 @@ class FitData:
 
     points: (N, 3) float32, N >= 10: the cloud without duplicates, or samples of the mesh's surface.
     normals: (N, 3) float32 unit, or None.  oriented: whether the normals' signs are trusted to look outwards; else only
-    their lines may be used.  viewpoint: (3,) or None.  mesh: the input itself where it has faces, else None.
+    their lines may be used.  viewpoint: (3,), (N, 3) or None.  mesh: the input itself where it has faces, else None.
     noise: standard deviation of the points along their normals.  spacing: median distance of neighbouring points.
     area: (N,) surface each point stands for, or None = all the same.
     """

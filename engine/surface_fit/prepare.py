@@ -39,18 +39,19 @@ class FitInput:
     """What is to be fitted, in the scene's frame and unit.
 
     points: (N, 3).  normals: (N, 3) or None.  faces: (F, 3) into points, or None.  trust: 'given' = the normals are
-    trusted, 'none' = ignored, 'auto' = trusted as far as they agree with one another.  viewpoint: where the sensor
-    stood, or None.  noise: standard deviation of the points, None = estimated.  resolution: cells along the box of the
-    final mesh.
+    trusted, 'none' = ignored, 'auto' = trusted as far as they agree with one another.  viewpoint: (3,) where the sensor
+    stood, or None; (S, 3) with scans (N,), which of them saw each point.  noise: standard deviation of the points, None
+    = estimated.  resolution: cells along the box of the final mesh.
     """
 
     points: FloatArray
     normals: FloatArray | None
     faces: IntArray | None
     trust: str
-    viewpoint: tuple[float, float, float] | None
+    viewpoint: FloatArray | None
     noise: float | None
     resolution: int
+    scans: IntArray | None = None
 
     @property
     def has_faces(self) -> bool:
@@ -109,8 +110,9 @@ def prepare(
         statistics.noise = given.noise / scale
     eye = None
     if given.viewpoint is not None:
-        eye = to_unit.apply((np.asarray(given.viewpoint, np.float64) - centre)[None])[0]
-    unit = PointCloud(points, cloud.normals, eye)
+        places = np.asarray(given.viewpoint, np.float64)
+        eye = to_unit.apply((places - centre).reshape(-1, 3)).reshape(places.shape)
+    unit = PointCloud(points, cloud.normals, eye, scans=cloud.scans)
     orientation: Orientation | None = None
     area, normals, oriented, turned = statistics.area, None, False, False
     if flat:
@@ -134,7 +136,7 @@ def prepare(
             "Choose 'auto', or another method that takes points.",
         )
     mesh = Mesh(to_unit.apply(local), given.faces) if given.faces is not None and given.has_faces else None
-    data = FitData(points, normals, oriented, eye, mesh, statistics.noise, statistics.spacing, area)
+    data = FitData(points, normals, oriented, unit.seen_from, mesh, statistics.noise, statistics.spacing, area)
     to_scene = Similarity(translation=centre).after(to_local)
     return Prepared(data, to_scene, statistics, orientation, flat, left_out, turned, doubt)
 
@@ -144,7 +146,12 @@ def _fewer(given: FitInput, rng: np.random.Generator) -> FitInput:
     if len(given.points) <= MOST_POINTS or given.has_faces:
         return given
     which = np.sort(rng.choice(len(given.points), MOST_POINTS, replace=False, shuffle=False))
-    return replace(given, points=given.points[which], normals=None if given.normals is None else given.normals[which])
+    return replace(
+        given,
+        points=given.points[which],
+        normals=None if given.normals is None else given.normals[which],
+        scans=None if given.scans is None else given.scans[which],
+    )
 
 
 def _clean_cloud(
@@ -166,7 +173,7 @@ def _clean_cloud(
                 "The request says normals 'given', and the input came without.",
                 "Choose 'auto', or give points with normals.",
             )
-        cloud = PointCloud(local, normals)
+        cloud = PointCloud(local, normals, scans=given.scans)
     cloud = remove_duplicates(cloud)
     if len(cloud.points) < LEAST_POINTS:
         raise InputError(
@@ -184,7 +191,7 @@ def _clean_cloud(
     left_out = int(stray.sum())
     if not 0 < left_out < 0.6 * len(stray):
         return cloud, 0
-    return PointCloud(cloud.points[~stray], None if cloud.normals is None else cloud.normals[~stray]), left_out
+    return cloud.at(~stray), left_out
 
 
 def _plane(points: FloatArray) -> tuple[FloatArray, bool]:
@@ -213,7 +220,7 @@ def _flat_normals(unit: PointCloud, plane: FloatArray, method: Method) -> FloatA
             "Choose the method 'auto', which makes a sheet of it, or give points from all sides.",
         )
     normals: FloatArray = np.tile(plane.astype(np.float32), (len(unit.points), 1))
-    if unit.viewpoint is not None and float((unit.viewpoint - unit.points.mean(0)) @ plane) < 0:
+    if unit.viewpoint is not None and float((unit.viewpoint.reshape(-1, 3).mean(0) - unit.points.mean(0)) @ plane) < 0:
         normals = -normals
     return normals
 
@@ -231,12 +238,13 @@ def _orientation(
     return orient(
         unit.points, lines, statistics, device, rng,
         given=unit.normals is not None and given.trust != "none", trusted=given.trust == "given",
-        viewpoint=unit.viewpoint, most_cells=min(96, max(64, given.resolution)), should_stop=should_stop,
+        viewpoint=unit.seen_from, most_cells=min(96, max(64, given.resolution)), should_stop=should_stop,
     )  # fmt: skip
 
 
 def _thinned(cloud: PointCloud, resolution: int, rng: np.random.Generator) -> PointCloud:
-    """The means of the points in cells, which takes noise away too; then a random choice of what is wanted."""
+    """The means of the points in cells, which takes noise away too; then a random choice of what is wanted. Of several
+    scans a cell's first point says by which it was seen."""
     wanted = int(np.clip(8 * resolution**2, 60_000, WORKING_POINTS))
     if len(cloud.points) <= wanted:
         return cloud
@@ -246,17 +254,17 @@ def _thinned(cloud: PointCloud, resolution: int, rng: np.random.Generator) -> Po
     key = (at[:, 0] * 1025 + at[:, 1]) * 1025 + at[:, 2]  # resolution is at most 512
     if cloud.normals is not None:
         key = key * 8 + (cloud.normals > 0) @ np.array([4, 2, 1])
-    _, group, count = np.unique(key, return_inverse=True, return_counts=True)
+    _, first, group, count = np.unique(key, return_index=True, return_inverse=True, return_counts=True)
 
     def mean(values: FloatArray) -> FloatArray:
         return np.asarray(np.stack([np.bincount(group, column) / count for column in values.T], 1), np.float32)
 
     points = mean(cloud.points)
     normals = None if cloud.normals is None else mean(cloud.normals)
+    thinned = PointCloud(points, normals, scans=None if cloud.scans is None else cloud.scans[first])
     if len(points) > wanted:
-        chosen = np.sort(rng.choice(len(points), wanted, replace=False))
-        points, normals = points[chosen], None if normals is None else normals[chosen]
-    return PointCloud(points, normals)
+        return thinned.at(np.sort(rng.choice(len(points), wanted, replace=False)))
+    return thinned
 
 
 def _unit_rows(normals: FloatArray, points: FloatArray, statistics: CloudStatistics) -> FloatArray:

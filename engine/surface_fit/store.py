@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 FORMAT = "shapewright-field-1"
 KEPT_FIELDS = 64
 KEPT_BYTES = 1024 * 2**20
-_DENSE = ("points", "colours", "materials", "viewpoint")
+_DENSE = ("points", "colours", "materials", "viewpoint", "scans")
 _OURS = re.compile(r"[0-9a-f]{32}\.(safetensors|[0-9]+\.part)")
 
 

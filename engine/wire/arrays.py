@@ -29,6 +29,7 @@ from .npz import (
 )
 
 MAX_SHAPES = 16  # in one request
+MAX_SCANS = 10_000
 
 _MATERIALS = {
     "face_materials": one_each("iu", 2 * MAX_ROWS), "material_names": one_each("U", MAX_NAMES),
@@ -42,7 +43,8 @@ _SUFFIXES = ["", *(f"_{n}" for n in range(2, MAX_SHAPES + 1))]
 _INPUT_MEMBERS: dict[str, Member] = {
     f"{name}{suffix}": member for suffix in _SUFFIXES for name, member in _SHAPE_MEMBERS.items()
 }
-_OF_ALL: dict[str, Member] = {"kept": rows("fiu"), "kept_normals": rows("fiu"), "offset": exactly("f", 3)}
+_OF_ALL: dict[str, Member] = {"kept": rows("fiu"), "kept_normals": rows("fiu"), "offset": exactly("f", 3),
+                           "viewpoints": rows("f", MAX_SCANS), "scans": one_each("iu")}  # fmt: skip
 _MESH_MEMBERS = {
     "vertices": rows("f"), "faces": rows("iu", 2 * MAX_ROWS), "normals": rows("f"), "colours": rows("f"),
     "seen": one_each("iu"), "uvs": corners("f"), "code": CODE, "pose": POSE, **_MATERIALS,
@@ -54,7 +56,7 @@ _MESH_MEMBERS = {
 
 def unpack_arrays(source: Path | bytes) -> JobArrays:
     """NPZ -> JobArrays: points (N, 3); normals, faces, colours, materials where they came; code and pose; the same of a
-    second shape in points_2, code_2 ..., and so on; kept, kept_normals; offset.
+    second shape in points_2, code_2 ..., and so on; kept, kept_normals; viewpoints, scans; offset.
 
     Raises InputError 'arrays_invalid' or 'arrays_too_large' before anything of the declared size is allocated. Values
     (NaN, degenerate and so on) are `checked_arrays`'s matter.
@@ -75,6 +77,10 @@ def unpack_arrays(source: Path | bytes) -> JobArrays:
             first.kept_normals = _float32(members["kept_normals"])
             if len(first.kept_normals) != len(first.kept):
                 raise malformed(f"There are {len(first.kept)} kept points and {len(first.kept_normals)} kept normals.")
+    if ("viewpoints" in members) != ("scans" in members):
+        raise malformed("'viewpoints' and 'scans' come together.")
+    if "scans" in members:
+        first.viewpoints, first.scans = _float32(members["viewpoints"]), members["scans"].astype(np.int32)
     if "offset" in members:
         first.offset = np.asarray(members["offset"], np.float64)
         if not np.isfinite(first.offset).all():
@@ -96,6 +102,9 @@ def pack_arrays(arrays: JobArrays) -> bytes:
             members[f"colours{suffix}"] = np.asarray(shape.colours, np.float32)
         members |= _material_members(shape.materials, shape.face_materials, suffix)
         members |= _code_members(shape.code, suffix)
+    if arrays.viewpoints is not None and arrays.scans is not None:
+        members["viewpoints"] = np.asarray(arrays.viewpoints, np.float32)
+        members["scans"] = np.asarray(arrays.scans, np.int32)
     if arrays.offset is not None:
         members["offset"] = np.asarray(arrays.offset, np.float64)
     if arrays.kept is not None:
@@ -139,8 +148,15 @@ def _checked_shape(shape: JobArrays) -> JobArrays:
             mesh.vertices, mesh.normals, mesh.faces, shape.code, colours=mesh.colours, materials=mesh.materials,
             face_materials=mesh.face_materials,
         )  # fmt: skip
-    cloud = check_cloud(shape.points, shape.normals, colours=shape.colours)
-    return JobArrays(cloud.points, cloud.normals, None, shape.code, colours=cloud.colours)
+    cloud = check_cloud(
+        shape.points, shape.normals, shape.viewpoints, colours=shape.colours, scans=shape.scans
+    )
+    several = cloud.scans is not None
+    return JobArrays(
+        cloud.points, cloud.normals, None, shape.code, colours=cloud.colours,
+        viewpoints=cloud.viewpoint if several else shape.viewpoints,
+        scans=cloud.scans if several or shape.scans is None else np.zeros(len(cloud.points), np.int32),
+    )  # fmt: skip
 
 
 def _shape(members: dict[str, NDArray[Any]], suffix: str) -> JobArrays:

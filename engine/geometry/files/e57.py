@@ -1,4 +1,4 @@
-"""E57, by pye57: scans in their common frame, the scanner's place as viewpoint where there is one scan with a pose."""
+"""E57, by pye57: scans in their common frame; where all have a pose each one's place is the viewpoint of its points."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import gates
+from ._scans import seen_from
 from .gates import Damaged, Float64Array, short, unit_colours
 from .loaded import Raw
 from .registry import Format
@@ -43,22 +44,25 @@ def read_e57(path: Path) -> Raw:
             if header.has_pose():
                 places.append(np.asarray(header.translation, np.float64).ravel()[:3])
             any_colours |= all(name in header.point_fields for name in _COLOURS)
-            invalid += _scan(file, header, count, thinner)
+            invalid += _scan(file, header, count, number, thinner)
     found = thinner.result()
     if not found:
         raise Damaged("It has no points.")
-    points, colours = found
+    points, colours, numbers = found
     notes = list(thinner.note())
     if invalid:
         notes.append(f"{invalid:,} points are marked as invalid and are left out.")
-    if scans > 1:
-        notes.append(f"It holds {scans} scans; no viewpoint is used.")
-    viewpoint = places[0] if scans == 1 and places else None
-    return Raw(points, None, None, viewpoint, unit_colours(colours) if any_colours else None, notes=notes)
+    told = "" if scans < 2 else f"It holds {scans} scans, not all of which say from where; no viewpoint is used."
+    viewpoint, of_points = None, None
+    if 0 < scans == len(places):
+        viewpoint, of_points, told = seen_from(places, numbers)
+    notes += [told] * bool(told)
+    shown = unit_colours(colours) if any_colours else None
+    return Raw(points, None, None, viewpoint, shown, notes=notes, scans=of_points)
 
 
-def _scan(file: Any, header: Any, count: int, thinner: Thinner) -> int:
-    """One scan's points into the thinner; how many of them are invalid."""
+def _scan(file: Any, header: Any, count: int, number: int, thinner: Thinner) -> int:
+    """The points of scan `number` into the thinner; how many of them are invalid."""
     given = set(header.point_fields)
     cartesian = set(_CARTESIAN) <= given
     if not cartesian and not set(_SPHERICAL) <= given:
@@ -87,7 +91,8 @@ def _scan(file: Any, header: Any, count: int, thinner: Thinner) -> int:
                 if coloured else np.full((len(placed), 3), np.nan)
             )  # fmt: skip
             mask = thinner.keep(len(placed))
-            thinner.add(*((placed, colours) if mask is None else (placed[mask], colours[mask])))
+            scan = np.full(len(placed), number, np.int32)
+            thinner.add(*((placed, colours, scan) if mask is None else (placed[mask], colours[mask], scan[mask])))
     finally:
         reader.close()
     return invalid

@@ -18,7 +18,7 @@ from .registry import format_of
 
 MEMORY = 8 << 30
 
-_ARRAYS = ("points", "normals", "faces", "viewpoint", "colours", "face_materials")
+_ARRAYS = ("points", "normals", "faces", "viewpoint", "colours", "face_materials", "scans")
 
 
 def main(path: Path, folder: Path) -> None:

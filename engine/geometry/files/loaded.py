@@ -25,8 +25,9 @@ class Raw:
     """What a file holds, unchecked, in the file's own frame and number types.
 
     points: (N, 3).  normals: (N, 3).  faces: (F, 3) into points.  colours: (N, 3) float32 in 0..1, as in the file.
-    viewpoint: (3,) where the sensor stood.  materials, and face_materials (F,) into them, -1 for none; where these say
-    all that is known of the colours, `colours` is None.
+    viewpoint: (3,) where the sensor stood, or (S, 3) with scans: (N,), which of them saw each point.
+    materials, and face_materials (F,) into them, -1 for none; where these say all that is known of the colours,
+    `colours` is None.
     notes: what was decided or left out, a sentence each.
     """
 
@@ -38,6 +39,7 @@ class Raw:
     materials: tuple[Material, ...] = ()
     face_materials: NDArray[Any] | None = None
     notes: list[str] = field(default_factory=list)
+    scans: NDArray[Any] | None = None
 
 
 @dataclass
@@ -88,8 +90,18 @@ class Loaded:
 
     @property
     def viewpoint(self) -> FloatArray | None:
-        """(3,) where the sensor stood, about the offset."""
-        return None if isinstance(self.shape, Mesh) else self.shape.viewpoint
+        """(3,) where the sensor stood, about the offset; None where that is not known, or several places are."""
+        return None if isinstance(self.shape, Mesh) or self.shape.scans is not None else self.shape.viewpoint
+
+    @property
+    def viewpoints(self) -> FloatArray | None:
+        """(S, 3) where the sensors of several scans stood, about the offset."""
+        return None if isinstance(self.shape, Mesh) or self.shape.scans is None else self.shape.viewpoint
+
+    @property
+    def scans(self) -> IntArray | None:
+        """(N,) which of the viewpoints saw each point."""
+        return None if isinstance(self.shape, Mesh) else self.shape.scans
 
     @property
     def moved(self) -> bool:
@@ -120,7 +132,9 @@ def checked(raw: Raw, source: str) -> Loaded:
         )  # fmt: skip
         left = len(shape.vertices)
     else:
-        shape = check_cloud(points, raw.normals, viewpoint, colours=raw.colours, source=source, notes=notes)
+        shape = check_cloud(
+            points, raw.normals, viewpoint, colours=raw.colours, scans=raw.scans, source=source, notes=notes
+        )
         left = len(shape.points)
     return Loaded(shape, offset, len(points) - left, notes)
 

@@ -75,7 +75,7 @@ def _array(path: Path, stream: IO[bytes], size: int, name: str) -> NDArray[Any]:
 
 
 def read_npz(path: Path) -> Raw:
-    known = ("points", "vertices", "normals", "colours", "colors", "faces", "viewpoint")
+    known = ("points", "vertices", "normals", "colours", "colors", "faces", "viewpoint", "scans")
     arrays: dict[str, NDArray[Any]] = {}
     try:
         with zipfile.ZipFile(path) as archive:
@@ -101,7 +101,9 @@ def read_npz(path: Path) -> Raw:
     raw.normals = arrays.get("normals", raw.normals)
     if raw.normals is not None and raw.normals.ndim == 3:
         raw.normals = raw.normals.reshape(-1, raw.normals.shape[2])
-    raw.faces, raw.viewpoint = arrays.get("faces"), arrays.get("viewpoint")
+    raw.faces, raw.viewpoint, raw.scans = arrays.get("faces"), arrays.get("viewpoint"), arrays.get("scans")
+    if raw.scans is not None and (raw.scans.dtype.kind not in "iu" or raw.scans.shape != (len(raw.points),)):
+        raise Damaged("'scans' is not one whole number a point.")
     colours = arrays.get("colours", arrays.get("colors"))
     if colours is not None and colours.ndim == 2 and colours.shape[1] in (3, 4) and len(colours) == len(raw.points):
         raw.colours = gates.unit_colours(colours)
@@ -125,6 +127,7 @@ def _write_npz(cloud: PointCloud, offset: Float64Array) -> bytes:
         "normals": cloud.normals,
         "viewpoint": viewpoint + offset if far and viewpoint is not None else viewpoint,
         "colours": cloud.colours,
+        "scans": cloud.scans,
     }
     stream = io.BytesIO()
     np.savez_compressed(stream, **{name: array for name, array in arrays.items() if array is not None})

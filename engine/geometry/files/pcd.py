@@ -1,7 +1,8 @@
 """PCD, the Point Cloud Library's format: text, binary and compressed, by a reader of our own.
 
 Of the fields, x y z, normals and packed or separate colours are used. The VIEWPOINT is where the sensor stood; its
-default (the origin) says so only where the cloud is an image of points, which is in the camera's own frame.
+default (the origin) says so only where the cloud is an image of points, which is in the camera's own frame. Of several
+scans the fields vp_x vp_y vp_z (PCL's PointWithViewpoint) say it for each point.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from .loaded import Raw
 from .registry import Format
 from .thinning import Thinner
 
+_PLACE = ("vp_x", "vp_y", "vp_z")
+MAX_SCANS = 10_000
 _KINDS = {"F": "f", "U": "u", "I": "i"}
 
 
@@ -51,7 +54,7 @@ class _Header:
 
     @property
     def wanted(self) -> list[str]:
-        known = ("x", "y", "z", "normal_x", "normal_y", "normal_z", "rgb", "rgba", "r", "g", "b")
+        known = ("x", "y", "z", "normal_x", "normal_y", "normal_z", "rgb", "rgba", "r", "g", "b", *_PLACE)
         return [name for name, _, count in self.columns if name in known and count == 1]
 
 
@@ -186,7 +189,12 @@ def _raw(header: _Header, columns: dict[str, NDArray[Any]], notes: list[str]) ->
         viewpoint = np.array(header.viewpoint[:3])
         if not any(header.viewpoint[:3]):
             notes.append("It is an image of points in the camera's frame: the viewpoint is its origin.")
-    return Raw(points, three("normal_x", "normal_y", "normal_z"), None, viewpoint, shown, notes=notes)
+    normals, scans = three("normal_x", "normal_y", "normal_z"), None
+    if (seen_from := three(*_PLACE)) is not None and len(seen_from) and bool(np.isfinite(seen_from).all()):
+        places, of_points = np.unique(seen_from, axis=0, return_inverse=True)
+        if len(places) <= MAX_SCANS:
+            viewpoint, scans = places.astype(np.float64), of_points.ravel()
+    return Raw(points, normals, None, viewpoint, shown, notes=notes, scans=scans)
 
 
 def _write(cloud: PointCloud, offset: Float64Array) -> bytes:
@@ -199,10 +207,14 @@ def _write(cloud: PointCloud, offset: Float64Array) -> bytes:
     if cloud.colours is not None:
         red, green, blue = np.round(cloud.colours.clip(0, 1) * 255).astype(np.uint32).T
         columns.append(("rgb", "<u4", red << 16 | green << 8 | blue))
+    if cloud.scans is not None and cloud.viewpoint is not None:
+        places = (cloud.viewpoint.astype(np.float64) + offset)[cloud.scans]
+        columns += [(name, "<f8" if far else "<f4", places[:, i]) for i, name in enumerate(_PLACE)]
     rows = np.empty(len(cloud.points), np.dtype([(name, kind) for name, kind, _ in columns]))
     for name, _, values in columns:
         rows[name] = values
-    place = [0.0, 0.0, 0.0] if cloud.viewpoint is None else [float(v) for v in cloud.viewpoint + offset]
+    one = cloud.viewpoint if cloud.scans is None else None
+    place = [0.0, 0.0, 0.0] if one is None else [float(v) for v in one + offset]
     header = [
         "# .PCD v0.7 - Point Cloud Data file format", "VERSION 0.7",
         "FIELDS " + " ".join(name for name, _, _ in columns),

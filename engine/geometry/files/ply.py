@@ -1,7 +1,8 @@
 """PLY, by a reader of our own: trimesh's refuses triangles mixed with quads, and lists on vertices.
 
 Text and both byte orders, any number types, lists anywhere, polygons, normals, colours, and the viewpoint: of the
-element `camera` as PCL writes it, or of a comment `viewpoint x y z` as we do.
+element `camera` as PCL writes it, or of a comment `viewpoint x y z` as we do; of several scans one such comment for
+each, in order, and the vertices' property `scan`, from 0.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from .registry import Format
 from .thinning import Thinner
 
 _SPLAT = {"f_dc_0", "opacity", "scale_0", "rot_0"}
+_SCAN = "scan"
 _CORNERS = ("vertex_indices", "vertex_index")
 
 
@@ -73,7 +75,9 @@ def _wanted(element: Element) -> list[str]:
     scalars = [p.name for p in element.properties if not p.count_type]
     if element.name == "vertex":
         splat = set(scalars) >= _SPLAT
-        return [name for name in scalars if meaning(name) or (splat and name.startswith("f_dc_"))]
+        return [
+            name for name in scalars if meaning(name) or name == _SCAN or (splat and name.startswith("f_dc_"))
+        ]
     return [name for name in scalars if name.startswith("view")]
 
 
@@ -171,7 +175,16 @@ def _raw(
     faces = None
     if polygons is not None:
         faces, _ = triangulated(polygons[0], polygons[1].astype(np.int64), points)
-    return Raw(points, normals, faces, _viewpoint(header.comments, camera), shown, notes=notes)
+    places = _places(header.comments)
+    numbers = by_meaning.get(_SCAN)
+    if len(places) > 1 and faces is None:
+        if numbers is not None and bool(np.isin(numbers, np.arange(len(places))).all()):
+            notes.append(f"It holds {len(places)} scans; each one's points were seen from its own place.")
+            return Raw(points, normals, None, np.array(places), shown, notes=notes, scans=numbers.astype(np.int32))
+        notes.append(f"It names {len(places)} viewpoints and not which points were seen from where; none is used.")
+        return Raw(points, normals, None, None, shown, notes=notes)
+    viewpoint = places[0] if len(places) == 1 else _of_camera(camera)
+    return Raw(points, normals, faces, viewpoint, shown, notes=notes)
 
 
 def _three(columns: Columns, *names: str) -> NDArray[Any] | None:
@@ -180,15 +193,21 @@ def _three(columns: Columns, *names: str) -> NDArray[Any] | None:
     return np.stack([columns[name] for name in names], axis=1)
 
 
-def _viewpoint(comments: Sequence[str], camera: Columns) -> Float64Array | None:
-    """Of a comment 'viewpoint x y z'; or of PCL's camera, which is at zero where nobody set it."""
+def _places(comments: Sequence[str]) -> list[Float64Array]:
+    """Of comments 'viewpoint x y z'."""
+    found = []
     for comment in comments:
         words = comment.replace(",", " ").replace(":", " ").split()
         if len(words) == 4 and words[0].lower() in ("viewpoint", "sensor_origin"):
             try:
-                return np.array([float(word) for word in words[1:]])
+                found.append(np.array([float(word) for word in words[1:]]))
             except ValueError:
                 continue  # a sentence
+    return found
+
+
+def _of_camera(camera: Columns) -> Float64Array | None:
+    """Of PCL's camera, which is at zero where nobody set it."""
     place = _three(camera, "view_px", "view_py", "view_pz")
     if place is not None and len(place) and bool(place[0].any()):
         return np.asarray(place[0], np.float64)
@@ -199,9 +218,10 @@ def _viewpoint(comments: Sequence[str], camera: Columns) -> Float64Array | None:
 
 
 def _content(
-    points: FloatArray, normals: FloatArray | None, colours: FloatArray | None, seen: NDArray[np.bool_] | None,
-    faces: IntArray | None, viewpoint: FloatArray | None, offset: Float64Array,
+    points: FloatArray, normals: FloatArray | None, colours: FloatArray | None, faces: IntArray | None,
+    viewpoint: FloatArray | None, offset: Float64Array, **more: NDArray[Any] | None,
 ) -> bytes:  # fmt: skip
+    """more: further properties of the vertices, numbers each, by name."""
     far = bool(offset.any())
     number = "double" if far else "float"
     fields: list[tuple[str, str, NDArray[Any]]] = []
@@ -212,16 +232,16 @@ def _content(
     if colours is not None:
         bytes_ = np.round(colours.clip(0, 1) * 255).astype(np.uint8)
         fields += [(name, "uchar", bytes_[:, i]) for i, name in enumerate(("red", "green", "blue"))]
-    if seen is not None:
-        fields.append(("seen", "uchar", seen.astype(np.uint8)))
-    kinds = {"double": "<f8", "float": "<f4", "uchar": "u1"}
+    types = {"b": "uchar", "i": "int"}
+    fields += [(name, types[column.dtype.kind], column) for name, column in more.items() if column is not None]
+    kinds = {"double": "<f8", "float": "<f4", "uchar": "u1", "int": "<i4"}
     rows = np.empty(len(points), np.dtype([(name, kinds[kind]) for name, kind, _ in fields]))
     for name, _, column in fields:
         rows[name] = column
     header = ["ply", "format binary_little_endian 1.0"]
     if viewpoint is not None:
-        seen_from = viewpoint.astype(np.float64) + offset
-        header.append("comment viewpoint " + " ".join(repr(float(v)) for v in seen_from))
+        for place in viewpoint.reshape(-1, 3).astype(np.float64) + offset:
+            header.append("comment viewpoint " + " ".join(repr(float(v)) for v in place))
     header += [f"element vertex {len(points)}", *(f"property {kind} {name}" for name, kind, _ in fields)]
     body = rows.tobytes()
     if faces is not None:
@@ -235,11 +255,11 @@ def _content(
 def _write_mesh(mesh: Mesh, offset: Float64Array) -> bytes:
     """With the colours of the materials, for which there is no room, where the vertices have none of their own."""
     colours = material_colours(mesh) if mesh.colours is None else mesh.colours
-    return _content(mesh.vertices, mesh.normals, colours, mesh.seen, mesh.faces, None, offset)
+    return _content(mesh.vertices, mesh.normals, colours, mesh.faces, None, offset, seen=mesh.seen)
 
 
 def _write_cloud(cloud: PointCloud, offset: Float64Array) -> bytes:
-    return _content(cloud.points, cloud.normals, cloud.colours, None, None, cloud.viewpoint, offset)
+    return _content(cloud.points, cloud.normals, cloud.colours, None, cloud.viewpoint, offset, scan=cloud.scans)
 
 
 FORMATS = (

@@ -1,7 +1,7 @@
 """PTX, Leica's text format: scans one after the other, each with its size, the scanner's place and its matrix.
 
 Points come back in the common frame. Missing pixels are written as 0 0 0; they are dropped and counted. The scanner's
-place is the viewpoint where the file has one scan; of several, one viewpoint would be wrong for most points.
+place is the viewpoint of its scan's points.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from . import gates
+from ._scans import seen_from
 from .gates import Damaged, Float64Array, table, text_lines, unit_colours
 from .loaded import Raw
 from .registry import Format
@@ -52,17 +53,18 @@ def read_ptx(path: Path) -> Raw:
             if mask is not None:
                 values = values[mask]
             placed = values[:, :3] @ matrix[:3, :3] + matrix[3, :3]
-            thinner.add(placed, values[:, -3:] if width in (6, 7) else np.zeros((len(placed), 0)))
+            number = np.full(len(placed), len(places) - 1, np.int32)
+            thinner.add(placed, values[:, -3:] if width in (6, 7) else np.zeros((len(placed), 0)), number)
     if width is None:
         raise Damaged("It has no points.")
-    points, colours = thinner.result()
+    points, colours, scans = thinner.result()
     notes = list(thinner.note())
     if missing:
         notes.append(f"{missing:,} pixels saw nothing and are left out.")
-    if len(places) > 1:
-        notes.append(f"It holds {len(places)} scans from different places; no viewpoint is used.")
-    viewpoint = places[0] if len(places) == 1 else None
-    return Raw(points, None, None, viewpoint, unit_colours(colours) if colours.shape[1] else None, notes=notes)
+    viewpoint, numbers, told = seen_from(places, scans)
+    notes += [told] * bool(told)
+    shown = unit_colours(colours) if colours.shape[1] else None
+    return Raw(points, None, None, viewpoint, shown, notes=notes, scans=numbers)
 
 
 def _count(line: bytes) -> int:

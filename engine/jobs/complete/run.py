@@ -67,9 +67,15 @@ def read(arrays: JobArrays, request: CompleteRequest, rng: np.random.Generator) 
         request = request.but(viewpoint=(x, y, z))
     near = arrays
     if not arrays.has_faces:  # before they are copied
-        drawn = few(PointCloud(arrays.points, arrays.normals, colours=arrays.colours), rng)
-        near = JobArrays(drawn.points, drawn.normals, colours=drawn.colours)
-    near = replace(near, points=(near.points.astype(np.float64) - centre).astype(np.float32))
+        drawn = few(replace(arrays.cloud(None), viewpoint=None, scans=arrays.scans), rng)
+        near = JobArrays(drawn.points, drawn.normals, colours=drawn.colours, scans=drawn.scans)
+    near = replace(
+        near,
+        points=(near.points.astype(np.float64) - centre).astype(np.float32),
+        viewpoints=None
+        if arrays.viewpoints is None
+        else (arrays.viewpoints.astype(np.float64) - centre).astype(np.float32),
+    )
     return scan_of(near, request, rng, -centre), Similarity(translation=centre)
 
 

@@ -52,33 +52,33 @@ def scan_of(
     Normals are given, or estimated where a viewpoint tells their side; given ones that contradict their neighbours are
     not used. origin: (3,) of the input's frame, in that of the arrays. Raises InputError.
     """
-    viewpoint = None if request.viewpoint is None else np.asarray(request.viewpoint, np.float32)
-    about: dict[str, Any] = {"duplicates": 0, "strays": 0, "ground": None, "viewpoint": viewpoint is not None}
-    about["viewpoint_found"] = None
+    about: dict[str, Any] = {"duplicates": 0, "strays": 0, "ground": None, "viewpoint_found": None}
     if arrays.has_faces:
+        viewpoint = None if request.viewpoint is None else np.asarray(request.viewpoint, np.float32)
         cloud = replace(sample_cloud(arrays.mesh, 4 * WORKING_POINTS, rng), viewpoint=viewpoint)
         if viewpoint is None:
             cloud.normals = None
     else:
-        cloud = few(PointCloud(arrays.points, arrays.normals, viewpoint, arrays.colours), rng)
+        cloud = few(arrays.cloud(request.viewpoint), rng)
         before = len(cloud.points)
         cloud = remove_duplicates(cloud)
         about["duplicates"] = before - len(cloud.points)
         cloud = cloud.at(~stray_points(cloud.points))
         about["strays"] = before - about["duplicates"] - len(cloud.points)
-    image_up = camera_up(cloud.points, origin, viewpoint) if _free(request) else None
+    about["viewpoint"] = cloud.viewpoint is not None
+    about["scans"] = 1 if cloud.scans is None else len(np.unique(cloud.scans))
+    image_up = camera_up(cloud.points, origin, cloud.viewpoint) if _free(request) and cloud.scans is None else None
     support = None
     if request.ground == "auto":
         cloud, support = _stood(cloud, request, origin, image_up, about, strays=not arrays.has_faces)
     if support is not None and support.level:
         image_up = None
-    if image_up is not None and viewpoint is None:
-        viewpoint, about["viewpoint"] = origin.astype(np.float32), True
-        cloud = replace(cloud, viewpoint=viewpoint)
+    if image_up is not None and cloud.viewpoint is None:
+        about["viewpoint"] = True
+        cloud = replace(cloud, viewpoint=origin.astype(np.float32))
     about["frame"] = "given" if image_up is None else "its camera's"
-    if viewpoint is None and request.seen_from == "estimate":
-        viewpoint = _found_viewpoint(cloud, arrays, origin, about)
-        cloud = replace(cloud, viewpoint=viewpoint)
+    if cloud.viewpoint is None and request.seen_from == "estimate":
+        cloud = replace(cloud, viewpoint=_found_viewpoint(cloud, arrays, origin, about))
     dense, cloud = cloud, subsample(cloud, WORKING_POINTS, rng)
     if len(cloud.points) < 10:
         raise InputError(
@@ -97,17 +97,19 @@ def scan_of(
         if about["normals_doubt"]:
             normals_ = None
             about["normals"] = "not believed"
-    if viewpoint is not None:
+    eyes = cloud.seen_from
+    if eyes is not None:
         if normals_ is None:
-            normals_ = estimate_normals(cloud.points, 16, viewpoint)
+            normals_ = estimate_normals(cloud.points, 16, eyes)
             about["normals"] = "estimated"
         else:  # towards the viewpoint: it saw them
-            facing = ((viewpoint - cloud.points) * normals_).sum(1, keepdims=True)
+            facing = ((eyes - cloud.points) * normals_).sum(1, keepdims=True)
             normals_ = np.where(facing < 0, -normals_, normals_)
     elif normals_ is not None and orientation_agreement(cloud.points, normals_) < 0.9:
         normals_ = None
         about["normals"] = "without a consistent side, not used"
-    return Scan(PointCloud(cloud.points, normals_, viewpoint), noise, about, support, image_up, dense)
+    shape_alone = PointCloud(cloud.points, normals_, cloud.viewpoint, scans=cloud.scans)
+    return Scan(shape_alone, noise, about, support, image_up, dense)
 
 
 def _found_viewpoint(
@@ -143,8 +145,10 @@ def _stood(
 ) -> tuple[PointCloud, Support | None]:
     """The cloud without what the object stands on and what lies beyond and beside, and that support."""
     up = up_rotation(request.up)[2]
+    # Several scanners stand above what they all see it stand on, so their middle does.
+    sensor = None if cloud.viewpoint is None else cloud.viewpoint.reshape(-1, 3).mean(axis=0)
     support = find_support(
-        cloud.points, up, viewpoint=cloud.viewpoint, origin=origin if _free(request) else None, image_up=image_up
+        cloud.points, up, viewpoint=sensor, origin=origin if _free(request) else None, image_up=image_up
     )
     if support is None:
         return cloud, None

@@ -118,9 +118,10 @@ def _fit(
 ) -> _Fitted:
     method = find_method(request.method)
     rng = np.random.default_rng([request.seed, 11])
+    cloud = _cloud_of(arrays, request)
     given = FitInput(
-        arrays.points, arrays.normals, arrays.faces, request.normals, request.viewpoint, request.noise,
-        request.resolution,
+        arrays.points, arrays.normals, arrays.faces, request.normals, cloud.viewpoint, request.noise,
+        request.resolution, cloud.scans,
     )  # fmt: skip
     prepared = prepare(given, method, device, rng, progress, callbacks.should_stop)
     clock.lap("prepare")
@@ -150,6 +151,12 @@ def _fit(
     )  # fmt: skip
 
 
+def _cloud_of(arrays: JobArrays, request: FitRequest) -> PointCloud:
+    """The input's points; several scans are of points alone."""
+    cloud = arrays.cloud(request.viewpoint)
+    return replace(cloud, viewpoint=None, scans=None) if arrays.has_faces and cloud.scans is not None else cloud
+
+
 def _kept(field: FittedField, prepared: Prepared, seed: int) -> KeptField:
     points, reach = some_of(prepared.data.points, prepared.statistics.area, KEPT_POINTS, seed)
     return KeptField(field, points, np.maximum(reach, 4 * prepared.data.noise).astype(np.float32), {})
@@ -162,13 +169,11 @@ def _dense(arrays: JobArrays, request: FitRequest, to_unit: Similarity) -> Point
         return None
     rng = np.random.default_rng([request.seed, 17])
     if arrays.has_faces:
-        cloud = sample_cloud(arrays.mesh, DENSE_POINTS, rng)
+        cloud = replace(sample_cloud(arrays.mesh, DENSE_POINTS, rng), viewpoint=_cloud_of(arrays, request).viewpoint)
     else:
-        cloud = PointCloud(arrays.points, colours=arrays.colours)
+        cloud = _cloud_of(arrays, request)
         if len(cloud.points) > DENSE_POINTS:
             cloud = cloud.at(np.sort(rng.choice(len(cloud.points), DENSE_POINTS, replace=False, shuffle=False)))
-    if request.viewpoint is not None:
-        cloud.viewpoint = np.asarray(request.viewpoint, np.float32)
     return moved_cloud(replace(cloud, normals=None), to_unit)
 
 

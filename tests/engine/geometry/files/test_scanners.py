@@ -55,10 +55,12 @@ def test_a_ptx_scan_in_its_place_with_the_scanner_as_viewpoint(tmp_path: Path, c
         assert np.allclose(loaded.colours, BYTES[:200] / 255, atol=1e-6)
 
 
-def test_several_ptx_scans_meet_and_have_no_one_viewpoint(tmp_path: Path) -> None:
+def test_several_ptx_scans_meet_and_each_has_its_own_viewpoint(tmp_path: Path) -> None:
     (tmp_path / "a.ptx").write_text(ptx(POINTS[:120], TURN, PLACE) + ptx(POINTS[120:], TURN.T, -PLACE))
     loaded = load(tmp_path / "a.ptx")
     assert np.allclose(loaded.points, POINTS, atol=1e-5) and loaded.viewpoint is None
+    assert loaded.viewpoints is not None and np.allclose(loaded.viewpoints, [PLACE, -PLACE])
+    assert loaded.scans is not None and loaded.scans.tolist() == 120 * [0] + (len(POINTS) - 120) * [1]
     assert "2 scans" in " ".join(loaded.notes)
 
 
@@ -159,8 +161,9 @@ def test_las_in_double_precision_with_colours(tmp_path: Path, suffix: str, bits:
 def e57(path: Path, scans: int, pose: bool, colours: bool) -> None:
     pye57 = pytest.importorskip("pye57")
     with pye57.E57(str(path), mode="w") as file:
-        for part in np.array_split(np.arange(240), scans):
-            local = (POINTS[part] - PLACE) @ TURN if pose else POINTS[part]
+        for number, part in enumerate(np.array_split(np.arange(240), scans)):
+            place = PLACE * (1 + number)
+            local = (POINTS[part] - place) @ TURN if pose else POINTS[part]
             data = {f"cartesian{axis}": local[:, i] for i, axis in enumerate("XYZ")}
             if colours:
                 names = ("colorRed", "colorGreen", "colorBlue")
@@ -168,7 +171,7 @@ def e57(path: Path, scans: int, pose: bool, colours: bool) -> None:
             matrix = np.eye(4)
             matrix[:3, :3] = TURN
             turn = trimesh.transformations.quaternion_from_matrix(matrix)
-            keywords = {"rotation": turn, "translation": PLACE} if pose else {}
+            keywords = {"rotation": turn, "translation": place} if pose else {}
             file.write_scan_raw(data, **keywords)
 
 
@@ -185,6 +188,18 @@ def test_e57_scans_in_their_common_frame(tmp_path: Path, scans: int, colours: bo
         assert loaded.viewpoint is not None and np.allclose(loaded.viewpoint, PLACE)
     else:
         assert loaded.viewpoint is None and "3 scans" in " ".join(loaded.notes)
+        assert loaded.viewpoints is not None and np.allclose(loaded.viewpoints, [PLACE, 2 * PLACE, 3 * PLACE])
+        assert loaded.scans is not None and np.bincount(loaded.scans).tolist() == [80, 80, 80]
+
+
+def test_merged_scans_at_the_origin_have_no_viewpoint(tmp_path: Path) -> None:
+    e57(tmp_path / "a.e57", 3, False, False)  # pye57 writes the pose that moves nothing
+    (tmp_path / "a.ptx").write_text(2 * ptx(POINTS, np.eye(3), np.zeros(3)))
+    for name in ("a.e57", "a.ptx"):
+        loaded = load(tmp_path / name)
+        assert loaded.viewpoint is None and loaded.viewpoints is None and "at the origin" in " ".join(loaded.notes)
+    (tmp_path / "b.ptx").write_text(2 * ptx(POINTS, TURN, PLACE))
+    assert np.allclose(load(tmp_path / "b.ptx").viewpoint, PLACE)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("up", ["Y", "Z"])
@@ -256,3 +271,46 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
         load(tmp_path / f"a{suffix}")
     assert caught.value.code == "package_missing"
     assert pip in caught.value.why and "-m pip install" in caught.value.remedy and pip in caught.value.remedy
+
+
+# --- several scans in one file ---------------------------------------------------------------------------------------
+
+
+PLACES = np.float32([[3, 0, 1], [-4, 2, 0], [0, 0, 9]])
+OF_SCANS = (np.arange(len(POINTS)) % 3).astype(np.int32)
+
+
+@pytest.mark.parametrize("offset", [np.zeros(3), FAR])
+@pytest.mark.parametrize("suffix", ["ply", "pcd", "npz"])
+def test_clouds_of_several_scans_come_back(tmp_path: Path, suffix: str, offset: np.ndarray) -> None:
+    cloud = PointCloud(POINTS.astype(np.float32), None, PLACES, scans=OF_SCANS)
+    write_cloud(tmp_path / f"a.{suffix}", cloud, offset)
+    loaded = load(tmp_path / f"a.{suffix}")
+    assert loaded.viewpoint is None and loaded.viewpoints is not None and loaded.scans is not None
+    there = (loaded.viewpoints + loaded.offset)[loaded.scans]
+    assert np.allclose(there, PLACES[OF_SCANS] + offset, atol=1e-4)
+    assert np.allclose(loaded.points + loaded.offset, POINTS + offset, atol=1e-4)
+
+
+def test_a_point_that_is_dropped_takes_its_scan_along(tmp_path: Path) -> None:
+    points = POINTS.astype(np.float32).copy()
+    points[[0, 7]] = np.nan
+    np.savez(tmp_path / "a.npz", points=points, viewpoint=PLACES, scans=OF_SCANS)
+    loaded = load(tmp_path / "a.npz")
+    assert loaded.scans is not None and np.array_equal(loaded.scans, np.delete(OF_SCANS, [0, 7]))
+
+
+def test_viewpoints_of_which_nobody_says_whose_they_are(tmp_path: Path) -> None:
+    write_cloud(tmp_path / "a.ply", PointCloud(POINTS.astype(np.float32), None, PLACES[0]))
+    head = (tmp_path / "a.ply").read_bytes()
+    (tmp_path / "a.ply").write_bytes(head.replace(b"comment viewpoint", b"comment viewpoint 1 2 3\ncomment viewpoint"))
+    loaded = load(tmp_path / "a.ply")
+    assert loaded.viewpoint is None and loaded.viewpoints is None and "2 viewpoints" in " ".join(loaded.notes)
+
+
+@pytest.mark.parametrize("scans", [np.full(len(POINTS), 3), np.full(len(POINTS), -1), np.zeros(7, int), OF_SCANS / 2])
+def test_scans_that_are_not_there_are_refused(tmp_path: Path, scans: np.ndarray) -> None:
+    np.savez(tmp_path / "a.npz", points=POINTS, viewpoint=PLACES, scans=scans)
+    with pytest.raises(InputError) as caught:
+        load(tmp_path / "a.npz")
+    assert caught.value.code in ("viewpoint_invalid", "file_damaged")
