@@ -204,6 +204,26 @@ def test_colours_and_materials_go_from_file_to_file(batch: Any, tmp_path: Path) 
     stage.clear()
 
 
+def test_several_scans_keep_their_viewpoints(batch: Any, tmp_path: Path) -> None:
+    points = POINTS.astype(np.float32)
+    scans = (np.arange(len(points)) % 2).astype(np.int32)
+    np.savez(tmp_path / "a.npz", points=points, viewpoint=np.float32([[9, 0, 0], [0, 9, 0]]), scans=scans)
+    loaded = batch.load(tmp_path / "a.npz")
+    stage = batch.Stage()
+    source, viewpoint = batch.load_into(stage, "a", loaded)
+    assert viewpoint is None
+    job = batch.blender_session.Job("a", {}, batch.read_scan(source, stage.depsgraph()))
+    batch.add_scans(job, loaded)
+    sent = job.scan.arrays()
+    np.testing.assert_allclose(sent["points"], points, atol=1e-6)
+    np.testing.assert_array_equal(sent["scans"], scans)
+    np.testing.assert_array_equal(sent["viewpoints"], [[9, 0, 0], [0, 9, 0]])
+    module = sys.modules[batch.MeshArrays.__module__]
+    back = importlib.import_module("engine.wire.arrays").unpack_arrays(module.encode_arrays(sent))
+    np.testing.assert_array_equal(back.scans, scans)
+    stage.clear()
+
+
 def test_a_second_run_does_only_what_is_missing(run, folders, capsys):
     source, output = folders
     for name in ("a.xyz", "b.xyz", "c.xyz"):
