@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 
 from ...completion.alignment import observed_frame
 from ...device import describe_device, resolve_device
 from ...errors import Cancelled, InputError
+from ...finish.colours import Look, Observed, observed
+from ...finish.colours import report as appearance
 from ...finish.slivers import without_slivers
 from ...frames import up_rotation
+from ...geometry.cleaning import doubtful_normals, orientation_agreement
 from ...geometry.clouds import FloatArray
 from ...geometry.meshes import Mesh
-from ...geometry.sampling import estimate_normals, sample_surface
+from ...geometry.sampling import estimate_normals, sample_cloud, sample_surface
 from ...geometry.transforms import Similarity
 from ...gradient_fields.model import GradientField
 from ...gradient_fields.registry import find_gradient_field
@@ -25,18 +30,23 @@ from .request import GradientRequest
 
 MESH_POINTS = 8192
 """So many points stand for the surface of a mesh."""
+LOOKED_AT = 200_000
+"""At most so many points say what the surface looks like."""
 
 OnDone = Callable[[float], None]
 """Told the fraction of one shape that is done."""
 
 
 def run_gradient(request: GradientRequest, arrays: JobArrays | None, callbacks: JobCallbacks) -> JobResult:
-    """The contract is in engine.jobs.base. Clouds carry normals estimated from themselves."""
+    """The contract is in engine.jobs.base. Clouds carry normals estimated from themselves, turned as those that came;
+    colours and materials that came are seen in the results (engine.finish.colours)."""
     clock = Clock()
     callbacks.on_progress(Progress("Loading the gradient field", 0.01))
     device = resolve_device(request.device)
     model = find_gradient_field(request.field, device)
     canonical, to_scene = _canonical(request, given_points(request, arrays))
+    seen = None if arrays is None or request.mode == "generate" else _observed(arrays, request.seed)
+    look: Look | None = None
     count = request.count if request.mode == "generate" else 1
     meshes: list[Mesh] = []
     rows: list[dict[str, Any]] = []
@@ -49,6 +59,11 @@ def run_gradient(request: GradientRequest, arrays: JobArrays | None, callbacks: 
 
         shape = _shape(model, request, canonical, number, on_done, callbacks.should_stop)
         placed = mesh_to_scene(without_slivers(shape, request.resolution, to_scene.scale), to_scene)
+        if arrays is not None and arrays.normals is not None and request.mode != "generate" and not len(placed.faces):
+            placed = _turned_as(placed, arrays.points, arrays.normals)
+        if seen is not None:
+            look = seen.look(placed)
+            placed = look.on(placed)
         meshes.append(placed)
         rows.append({"vertices": len(placed.vertices), "faces": len(placed.faces)})
         if request.mode == "generate":
@@ -62,11 +77,35 @@ def run_gradient(request: GradientRequest, arrays: JobArrays | None, callbacks: 
             "latent": request.latent, "temperature": request.temperature, "align": request.align,
         },
         "input_points": {"given": 0 if arrays is None else len(arrays.points), "used": len(canonical)},
-        "shapes": rows, "timings": clock.laps,
+        "appearance": appearance(look), "shapes": rows, "timings": clock.laps,
         "device": describe_device(device), "versions": versions(),
     }  # fmt: skip
     callbacks.on_progress(Progress("Done", 1.0, 0.0))
     return JobResult(meshes, report)
+
+
+def _observed(arrays: JobArrays, seed: int) -> Observed | None:
+    rng = np.random.default_rng([seed, 17])
+    cloud = sample_cloud(arrays.mesh, LOOKED_AT, rng) if arrays.has_faces else arrays.cloud(None)
+    if len(cloud.points) > LOOKED_AT:
+        cloud = cloud.at(np.sort(rng.choice(len(cloud.points), LOOKED_AT, replace=False, shuffle=False)))
+    return observed(cloud, arrays.materials)
+
+
+def _turned_as(cloud: Mesh, points: FloatArray, normals: FloatArray) -> Mesh:
+    """A cloud's normals on the side of those (N, 3) that points (N, 3) of it came with, where these are of its surface
+    and agree with one another. Of the nearest those have a say that lie in the plane of the normal: the other side of a
+    thin wall may be nearer."""
+    assert cloud.normals is not None
+    if doubtful_normals(points, normals) or orientation_agreement(points, normals) < 0.9:
+        return cloud
+    distance, near = cKDTree(points).query(cloud.vertices, k=min(8, len(points)))
+    across = np.einsum("nkj,nj->nk", points[near] - cloud.vertices[:, None], cloud.normals)
+    along = np.einsum("nkj,nj->nk", normals[near], cloud.normals)
+    distance = np.maximum(distance, 1e-30)
+    say = along * np.exp(-((across / (0.15 * distance)) ** 2)) / distance
+    against = say.sum(axis=1) < 0
+    return replace(cloud, normals=np.where(against[:, None], -cloud.normals, cloud.normals))
 
 
 def given_points(request: GradientRequest, arrays: JobArrays | None) -> FloatArray:

@@ -229,13 +229,21 @@ def test_the_field_that_comes_along_densifies_a_table(tmp_path: Path, capsys: py
         for x in (-0.45, 0.45) for y in (-0.25, 0.25)
     ]
     table = trimesh.util.concatenate([board, *legs])
-    truth = np.asarray(trimesh.sample.sample_surface(table, 8000, seed=0)[0], np.float32)
+    drawn, of_face = trimesh.sample.sample_surface(table, 8000, seed=0)
+    truth, normals = np.asarray(drawn, np.float32), np.asarray(table.face_normals[of_face], np.float32)
+    colours = np.where(truth[:, 2:] > 0.67, [[1, 0, 0]], [[0, 0, 1]]).astype(np.float32)
     sparse = truth[:150]
-    write_cloud(tmp_path / "sparse.ply", PointCloud(sparse))
+    write_cloud(tmp_path / "sparse.ply", PointCloud(sparse, normals[:150], colours=colours[:150]))
     command = ["gradient", "densify", str(tmp_path / "sparse.ply"), "-o", str(tmp_path / "dense.ply"), "--json"]
     assert cli.main([*command, "--points", "3000", "--device", "cpu"]) == 0
     assert json.loads(capsys.readouterr().out)["field"] == GradientRequest().field
-    dense = np.asarray(read_shape(tmp_path / "dense.ply").points, np.float32)
+    made = read_shape(tmp_path / "dense.ply")
+    assert isinstance(made, PointCloud) and made.normals is not None and made.colours is not None
+    dense = made.points
+    top, leg = dense[:, 2] > 0.69, dense[:, 2] < 0.55
+    assert made.colours[top, 0].mean() > 0.9 and made.colours[leg, 2].mean() > 0.9, "as the points that were given"
+    upper = top & (np.abs(made.normals[:, 2]) > 0.9) & (dense[:, 2] > 0.715)
+    assert (made.normals[upper, 2] > 0).mean() > 0.95
     assert chamfer_l2(dense, truth) < 0.35 * chamfer_l2(sparse, truth)
     card = find_gradient_field(GradientRequest().field, CPU).card
     assert "GPL-3.0-or-later" in card["licence"] and all(entry["licences"] for entry in card["data"].values())
