@@ -15,12 +15,15 @@ from scipy.spatial import cKDTree
 
 from ..geometry.connected import labels_of
 from ..geometry.meshes import Mesh, face_areas, face_normals
+from .inward import through
 from .topology import Topology, topology_of, welded
 
 THIN = 0.04
 """Walls thinner than this share of the size are thin."""
 FOOT = 0.02
 """What ends within this share of the size above the lowest point is a foot; feet are farther apart than that."""
+RAYS = 600
+"""From so many places rays go inward."""
 SPREAD, LOOKED_AT = 6000, 400
 """Places drawn on the surface, and at how many of them the wall is measured: from there to the others opposite."""
 
@@ -28,11 +31,13 @@ SPREAD, LOOKED_AT = 6000, 400
 @dataclass
 class Walls:
     """Where the wall is thin. share: of the surface.  thickness: its 5 % quantile there, as a share of the size.
-    unevenness: the median difference from the thickness of the thin wall nearby, as a share of it."""
+    unevenness: the median difference from the thickness of the thin wall nearby, as a share of it.  thinnest: the least
+    length of inward rays from `RAYS` places, in the mesh's unit; None where no wall is thin."""
 
     share: float
     thickness: float | None
     unevenness: float | None
+    thinnest: float | None = None
 
 
 @dataclass
@@ -56,10 +61,12 @@ def soundness(mesh: Mesh, *, standing: bool = True) -> Soundness:
 
 
 def report(mesh: Mesh, *, scale: float = 1.0, standing: bool = True) -> dict[str, Any]:
-    """`soundness` for a job's report. scale: of the mesh's unit in the scene's, for the lengths of edges."""
+    """`soundness` for a job's report. scale: of the mesh's unit in the scene's, for lengths."""
     if len(mesh.faces) == 0:
         return {}
     told = asdict(soundness(mesh, standing=standing))
+    if told["walls"]["thinnest"] is not None:
+        told["walls"]["thinnest"] *= scale
     return told | {key: told[key] * scale for key in ("smallest_edge", "median_edge")}
 
 
@@ -119,8 +126,10 @@ def walls_of(mesh: Mesh, areas: NDArray[np.float64]) -> Walls:
     behind = opposite & (depth > 0) & (aside < 0.5 * depth + 0.01 * size)
     np.minimum.at(thickness, rows[behind], depth[behind])
     thin = np.isfinite(thickness)
+    rays = through(mesh, drawn[:RAYS], centroids[:RAYS], THIN * size)
+    thinnest = float(rays.min()) if np.isfinite(rays).any() else None
     if thin.sum() < 10:
-        return Walls(float(thin.mean()), None, None)
+        return Walls(float(thin.mean()), None, None, thinnest)
     values = thickness[thin]
     _, neighbours = cKDTree(centroids[looked][thin]).query(centroids[looked][thin], k=min(8, len(values)))
     local = np.median(values[neighbours], axis=1)
@@ -128,4 +137,5 @@ def walls_of(mesh: Mesh, areas: NDArray[np.float64]) -> Walls:
         share=float(thin.mean()),
         thickness=float(np.quantile(values, 0.05)) / size,
         unevenness=float(np.median(np.abs(values - local) / local)),
+        thinnest=thinnest,
     )

@@ -111,6 +111,17 @@ def test_thin_walls_are_found_and_their_thickness_is_told() -> None:
     assert soundness(box((-0.5, -0.5, -0.5), (0.5, 0.5, 0.5), cells=20)).walls.share < 0.05
 
 
+def test_the_thinnest_wall_is_what_rays_inward_meet() -> None:
+    wedge = box((-0.5, -0.5, 0.0), (0.5, 0.5, 1.0), cells=40)
+    wedge.vertices[:, 2] *= 0.02 + 0.02 * (wedge.vertices[:, 0] + 0.5)  # 2 % thick at one end, 4 % at the other
+    assert soundness(wedge).walls.thinnest == pytest.approx(0.02, rel=0.05)
+    assert report(wedge, scale=50.0)["walls"]["thinnest"] == pytest.approx(1.0, rel=0.05)
+    plate = box((-0.5, -0.5, 0.0), (0.5, 0.5, 0.03), cells=1)  # of few large triangles
+    fine = box((-0.5, 0.6, 0.0), (-0.4, 0.7, 0.5), cells=30)
+    assert soundness(joined(plate, fine)).walls.thinnest == pytest.approx(0.03, rel=1e-3)
+    assert soundness(box((-0.5, -0.5, -0.5), (0.5, 0.5, 0.5), cells=20)).walls.thinnest is None
+
+
 def test_an_uneven_board_is_told_from_an_even_one() -> None:
     board = box((-0.5, -0.5, 0.0), (0.5, 0.5, 0.02), cells=40)
     wavy = board.vertices.copy()
