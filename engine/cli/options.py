@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..device import DEVICES
+from ..priors.registry import DEFAULT
 
 
 def add_input(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
@@ -26,7 +27,7 @@ def add_device_and_seed(parser: argparse.ArgumentParser) -> None:
 
 
 def add_prior(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--prior", default="household", metavar="NAME|PATH", help="default: household")
+    parser.add_argument("--prior", default=DEFAULT, metavar="NAME|PATH", help=f"default: {DEFAULT}")
 
 
 def add_resolution(parser: argparse.ArgumentParser, words: str = "cells a side (8 to 512)") -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import Cancelled, InputError
+from ..priors.registry import DEFAULT
 from . import options as shared
 from .inputs import axis, check_suffix
 from .terminal import answer
@@ -53,7 +54,7 @@ def add_given(parser: argparse.ArgumentParser) -> None:
 
 
 def add_making(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--prior", metavar="NAME|PATH", help="default: that of the given codes, else household")
+    parser.add_argument("--prior", metavar="NAME|PATH", help=f"default: that of the given codes, else {DEFAULT}")
     shared.add_resolution(parser)
     shared.add_finish(parser)
     shared.add_device_and_seed(parser)
@@ -62,7 +63,7 @@ def add_making(parser: argparse.ArgumentParser) -> None:
 def settings_of(options: argparse.Namespace, kind: str, *names: str) -> dict[str, Any]:
     """The request's fields of these names and of `add_making`, as the options say them."""
     settings = {name: getattr(options, name) for name in ("resolution", "max_faces", "uvs", "device", "seed", *names)}
-    return {"kind": kind, "prior": options.prior or "household"} | settings
+    return {"kind": kind, "prior": options.prior or DEFAULT} | settings
 
 
 # -------------------------------------------------------------------------------------------------------------- inputs

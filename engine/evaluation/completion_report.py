@@ -56,9 +56,6 @@ def report_of(
     for method, store in stores.items():
         rows = [store.rows[item.name] for item in items if item.name in store.rows]
         entry: dict[str, Any] = {"all": summarise(rows)}
-        seats_and_tables = [row for row in rows if row["class"] in ("chair", "table")]
-        if seats_and_tables:
-            entry["chairs and tables"] = summarise(seats_and_tables)
         entry["by class"] = {c: summarise([row for row in rows if row["class"] == c]) for c in classes}
         if method in completers and protocol.soundness:
             entry["rows"] = rows
@@ -92,7 +89,7 @@ def _figure(summary: dict[str, Any], metric: str, kind: str) -> str:
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The report as Markdown: a table of all measures, one for chairs and tables, one of F-scores by class."""
+    """The report as Markdown: a table of all measures, one of F-scores by class."""
     protocol = report["protocol"]
     what = f"single-view scans ({protocol['pixels']} pixels, noise {protocol['noise']:g}, outliers "
     what += f"{protocol['outliers']:g}"
@@ -105,20 +102,15 @@ def markdown(report: dict[str, Any]) -> str:
         f"evaluation points, longest side 1, {report['solid']} solid shapes. Mean / median.",
         "",
     ]
-    for group in ("chairs and tables", "all"):
-        summaries = [entry[group] for entry in report["methods"].values() if group in entry]
-        if not summaries:
-            continue
-        columns = [c for c in METRICS if c not in SEVERAL or any(c in summary for summary in summaries)]
-        lines += [f"**{group.capitalize()}**", "", "| method | " + " | ".join(LABELS[c] for c in columns) + " |"]
-        lines += ["|---" * (len(columns) + 1) + "|"]
-        for method, entry in report["methods"].items():
-            if group not in entry:
-                continue
-            cells = [f"{_figure(entry[group], c, 'mean')} / {_figure(entry[group], c, 'median')}" for c in columns]
-            failed = entry[group]["failed"]
-            lines += [f"| {method}{f' ({failed} failed)' if failed else ''} | " + " | ".join(cells) + " |"]
-        lines += ["", *soundness_table(report, group)]
+    every = {method: entry["all"] for method, entry in report["methods"].items()}
+    columns = [c for c in METRICS if c not in SEVERAL or any(c in summary for summary in every.values())]
+    lines += ["**All**", "", "| method | " + " | ".join(LABELS[c] for c in columns) + " |"]
+    lines += ["|---" * (len(columns) + 1) + "|"]
+    for method, summary in every.items():
+        cells = [f"{_figure(summary, c, 'mean')} / {_figure(summary, c, 'median')}" for c in columns]
+        failed = f" ({summary['failed']} failed)" if summary["failed"] else ""
+        lines += [f"| {method}{failed} | " + " | ".join(cells) + " |"]
+    lines += ["", *soundness_table(report)]
     lines += ["**F-score at 1 % by class (mean / median)**", ""]
     lines += ["| class (scans) | " + " | ".join(report["methods"]) + " |", "|---" * (len(report["methods"]) + 1) + "|"]
     for c, count in report["classes"].items():

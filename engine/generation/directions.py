@@ -40,7 +40,6 @@ MOST = 24
 RANGE = 2.5
 """How far from the class's centre a slider goes, standard deviations."""
 
-SEATS = ("chair", "armchair", "sofa", "stool", "seat")
 MEASURES: dict[str, str] = {
     "width": "Width",
     "depth": "Depth",
@@ -53,7 +52,10 @@ MEASURES: dict[str, str] = {
     "roundness": "Squareness",
     "centre": "Top-heavy",
 }
-"""Measure -> what its slider is called. Of canonical shapes, so that height means height for the length."""
+"""Measure -> what its slider is called, where the prior's card has no word of its own for the class ("words": class ->
+measure -> word). Of canonical shapes, so that height means height for the length."""
+
+_LONGEST_WORD = 40
 
 
 @dataclass
@@ -187,7 +189,7 @@ def find_directions(prior: Prior, class_name: str) -> list[Direction]:
             distance = signed_distance(prior.field.decode(latent.expand(one[None])))(_grid_points(str(prior.device)))
             rows.append(list(measures_of(distance.view(_GRID, _GRID, _GRID).cpu().numpy()).values()))
     table = np.asarray(rows)
-    names = list(MEASURES)
+    names, labels = list(MEASURES), labels_for(prior.card, class_name)
     deviation = table.std(0)
     axes = class_axes(latent, class_name)
     within = torch.linalg.solve(axes, (members - latent.class_mean(class_name)).T).T.cpu().numpy()
@@ -215,7 +217,7 @@ def find_directions(prior: Prior, class_name: str) -> list[Direction]:
         way = slopes[:, j] / size
         if any(abs(float(way @ other)) > 0.8 for other in ways):
             continue
-        add(_label(measure, class_name), measure, way, float(explained[j]))
+        add(labels[measure], measure, way, float(explained[j]))
     named = len(found)
     basis = np.linalg.qr(np.stack(ways, 1))[0] if ways else np.zeros((count, 0))
     for k in range(count):
@@ -231,15 +233,20 @@ def find_directions(prior: Prior, class_name: str) -> list[Direction]:
         if shown[best] < 0:
             way, shown = -way, -shown
         number = len(found) - named + 1
-        hint = f" ({_label(names[best], class_name).lower()})" if abs(shown[best]) > 0.3 else ""
+        hint = f" ({labels[names[best]].lower()})" if abs(shown[best]) > 0.3 else ""
         add(f"Form {number}{hint}", None, way, 0.0)
     return found
 
 
-def _label(measure: str, class_name: str) -> str:
-    if measure == "front_height" and class_name in SEATS:
-        return "Seat height"
-    return MEASURES[measure]
+def labels_for(card: dict[str, Any], class_name: str) -> dict[str, str]:
+    """Measure -> what its slider is called for a class: by the prior's card, which a stranger may have written, or as
+    for all."""
+    words = card.get("words")
+    own = words.get(class_name) if isinstance(words, dict) else None
+    if not isinstance(own, dict):
+        return dict(MEASURES)
+    fit = {m: own[m] for m in MEASURES if isinstance(own.get(m), str) and 0 < len(own[m]) <= _LONGEST_WORD}
+    return MEASURES | fit
 
 
 def place_along(latent: LatentModel, class_name: str, found: list[Direction], coefficients: Tensor) -> list[float]:

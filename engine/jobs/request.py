@@ -28,6 +28,7 @@ from pydantic_core import CoreSchema, core_schema
 from ..device import DEVICES
 from ..errors import InputError
 from ..frames import UP_AXES
+from ..priors.registry import DEFAULT
 
 EXPECTED = "x-expected"
 """In a JSON schema: what a value has to be, where the schema's own words do not tell a person."""
@@ -173,7 +174,7 @@ class FinishedRequest(Request):
 class OfShapesRequest(FinishedRequest):
     """What requests that start from shapes share: the arrays' codes, or their points (and faces), encoded first."""
 
-    prior: PriorName = "household"
+    prior: PriorName = DEFAULT
     """name or path of the prior"""
     prior_sha256: Sha256 = ""
     """of the prior that the arrays' codes belong to, "" where they have none"""

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..plain_json import check_depth, plain, sendable
+from ..plain_json import check_depth, parse_strictly, plain, sendable
 
 log = logging.getLogger(__name__)
 
 SUFFIX = ".safetensors"
+DEFAULT = "household"
+"""The prior that is taken where none is named: it comes with the engine."""
 _FORMAT = 1
 _LONGEST_HEADER = 20_000_000
 _LONGEST_LISTING = 2**20
@@ -182,8 +184,24 @@ def sha256(path: Path) -> str:
 
 
 def read_card(name_or_path: str | Path) -> dict[str, Any]:
-    """What the prior says of itself: name, version, architecture, classes, data with licences, measured quality."""
-    return _card(find(name_or_path))
+    """What the prior says of itself: name, version, architecture, classes, data with licences, measured quality; and
+    what NAME.card.json beside its file adds. So a card can be completed while the file, whose digest saved codes name,
+    stays as it is."""
+    path = find(name_or_path)
+    return _added(path) | _card(path)
+
+
+def _added(path: Path) -> dict[str, Any]:
+    """What the file beside a prior adds to its card; nothing where there is none that can be read."""
+    beside = path.with_suffix(".card.json")
+    try:
+        if not beside.is_file() or beside.stat().st_size > _LONGEST_LISTING:
+            return {}
+        added = parse_strictly(beside.read_bytes())
+    except (OSError, ValueError) as error:
+        log.warning("%s is not used: %s", ascii(beside.name), error)
+        return {}
+    return added if isinstance(added, dict) else {}
 
 
 def prior_paths() -> list[Path]:

@@ -34,7 +34,7 @@ from ..priors.file import Prior, load_prior, save_prior
 from ..priors.latent import LatentModel
 from ..surfaces.of import of
 from .batches import FULL, make_batch, make_example
-from .categories import BESIDE, OTHER
+from .categories import BESIDE, OTHER, words_of
 from .curves import last_validation, plot_curves
 from .latent import VARIANTS, encode_shapes, fit_latent, held_out_likelihood
 from .library import Library, load_library
@@ -190,6 +190,7 @@ def card(library: Library, selection: Selection, run: Run, name: str, pose_steps
         "version": __version__,
         "classes": selection.classes,
         "class_counts": dict(sorted(counts.items())),
+        "words": words_of(selection.classes),
         "frame": "z up, front -y, bounding box centred at 0, longest side 1; field on [-0.55, 0.55]^3",
         "code": run.field.code_about,
         "data": data_credits(library, selection.indices),

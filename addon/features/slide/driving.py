@@ -26,6 +26,7 @@ from ...link.mesh_arrays import MeshArrays
 from ...link.problem import EngineProblem, fault
 from ...scene import write
 from ...scene.reference import Reference
+from ...ui.choices import DEFAULT_PRIOR
 from .values import BASE, RESOLUTION, UNFINISHED, offsets
 
 log = logging.getLogger(__name__)
@@ -227,7 +228,7 @@ def question_of(
     """The 'slide' request for an object, in the object's own coordinates, and its arrays."""
     request = {
         "kind": "slide",
-        "prior": str(obj.get(code.PRIOR, "") or "household"),
+        "prior": str(obj.get(code.PRIOR, "") or DEFAULT_PRIOR),
         "prior_sha256": str(obj.get(code.PRIOR_HASH, "")),
         "class_name": str(obj.get(code.CLASS, "")),
         "values": list(values),

@@ -12,6 +12,7 @@ from typing import Any
 
 from ... import __version__
 from ...errors import InputError
+from ...priors.registry import DEFAULT
 from .. import options as shared
 from ..inputs import axis, check_output, names
 from ..terminal import answer, stop_on_interrupt
@@ -28,7 +29,7 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
     train.add_argument("dataset", type=Path, metavar="DATASET")
     train.add_argument("--name", required=True, help="what it is called")
     train.add_argument(
-        "--prior", default="household", metavar="NAME|PATH", help="whose codes it reads (default: household)"
+        "--prior", default=DEFAULT, metavar="NAME|PATH", help=f"whose codes it reads (default: {DEFAULT})"
     )
     train.add_argument("--classes", metavar="A,B,...", help="default: all")
     train.add_argument("--steps", type=int, default=8000, metavar="N", help="default: 8000")

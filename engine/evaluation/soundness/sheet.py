@@ -17,12 +17,12 @@ FRONT, BACK = (-62.0, 20.0), (118.0, 14.0)
 """Azimuth and elevation of the cameras, degrees."""
 
 
-def soundness_table(report: dict[str, Any], group: str) -> list[str]:
+def soundness_table(report: dict[str, Any]) -> list[str]:
     """Lines of Markdown: of completers whose answers were measured as assets, a line a measure (mean / median)."""
-    told = {m: e[group] for m, e in report["methods"].items() if group in e and any(c in e[group] for c in COLUMNS)}
+    told = {m: e["all"] for m, e in report["methods"].items() if any(c in e["all"] for c in COLUMNS)}
     if not told:
         return []
-    lines = [f"**Soundness, {group}**", "", "| measure | " + " | ".join(told) + " |", "|---" * (len(told) + 1) + "|"]
+    lines = ["**Soundness**", "", "| measure | " + " | ".join(told) + " |", "|---" * (len(told) + 1) + "|"]
     for column, (label, factor) in COLUMNS.items():
         if any(column in s for s in told.values()):
             lines += [f"| {label} | " + " | ".join(figures(s, column, factor) for s in told.values()) + " |"]

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from ...priors.registry import DEFAULT
 from ..kinds import Kind
 from ..request import Align, ClassName, FinishedRequest, PoseMatrix, PriorName, Resolution, Seed, UpAxis, Viewpoint
 
@@ -21,7 +22,7 @@ class CompleteRequest(FinishedRequest):
     """
 
     kind: Literal["complete"] = "complete"
-    prior: PriorName = "household"
+    prior: PriorName = DEFAULT
     """name or path of the prior"""
     align: Align = "scale"
     """none = the points are in the canonical frame; scale = the axes are trusted, scale and place are found; similarity

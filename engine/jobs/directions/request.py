@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from ...priors.registry import DEFAULT
 from ..kinds import Kind
 from ..request import ClassName, PriorName, Request, Sha256
 
@@ -17,7 +18,7 @@ class DirectionsRequest(Request):
     """
 
     kind: Literal["directions"] = "directions"
-    prior: PriorName = "household"
+    prior: PriorName = DEFAULT
     """name or path of the prior"""
     prior_sha256: Sha256 = ""
     """of the prior that the code belongs to, "" = the one named"""

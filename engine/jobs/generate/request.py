@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from ...priors.registry import DEFAULT
 from ..kinds import Kind
 from ..request import ClassName, Count, FinishedRequest, First, PriorName, Resolution, Seed
 
@@ -20,7 +21,7 @@ class GenerateRequest(FinishedRequest):
     """
 
     kind: Literal["generate"] = "generate"
-    prior: PriorName = "household"
+    prior: PriorName = DEFAULT
     """name or path of the prior"""
     class_name: ClassName = ""
     """one of the prior's classes, "" = any"""

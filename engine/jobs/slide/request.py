@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Strict
 
+from ...priors.registry import DEFAULT
 from ..kinds import Kind
 from ..request import EXPECTED, ClassName, NoNull, PriorName, Request, Resolution, Seed, Sha256
 
@@ -14,7 +15,7 @@ class SlideRequest(Request):
     """The arrays' code, moved along directions of a class: a slider's step."""
 
     kind: Literal["slide"] = "slide"
-    prior: PriorName = "household"
+    prior: PriorName = DEFAULT
     """name or path of the prior"""
     prior_sha256: Sha256 = ""
     """of the prior that the code belongs to, "" = the one named"""

@@ -17,6 +17,7 @@ from engine.generation.variants import keep, kept_part
 from engine.geometry.transforms import Similarity
 from engine.priors.file import Prior, load_prior
 from engine.priors.latent import LatentModel
+from engine.priors.registry import read_card
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +177,17 @@ def test_sliders_do_what_they_are_called(
     monkeypatch.setattr(directions, "_REMEMBERED", {})
     monkeypatch.setattr(directions, "find_directions", lambda *args: pytest.fail("looked for again"))
     assert directions.directions(prior, "ball") == found
+
+
+def test_sliders_are_called_as_the_priors_card_has_it() -> None:
+    said = {"words": {"ball": {"front_height": "Nose", "width": "x" * 41, "mass": "Weight", "depth": 7}}}
+    called = directions.labels_for(said, "ball")
+    assert called == directions.MEASURES | {"front_height": "Nose"}, "long words and other things are not used"
+    for card in ({}, {"words": None}, {"words": {"ball": []}}, {"words": {"cube": {"width": "Breadth"}}}):
+        assert directions.labels_for(card, "ball") == directions.MEASURES
+    household = read_card("household")
+    assert directions.labels_for(household, "chair")["front_height"] == "Seat height"
+    assert directions.labels_for(household, "table") == directions.MEASURES
 
 
 def test_a_kept_part_stays_while_the_rest_varies(prior: Prior, latent: LatentModel) -> None:

@@ -54,6 +54,17 @@ def test_round_trip(prior_file: Path) -> None:
     assert prior.pose is not None and prior.pose.arguments == {"classes": 2, "width": 2, "bins": YAW_BINS}
 
 
+def test_a_file_beside_a_prior_completes_its_card_and_changes_nothing_of_it(prior_file: Path) -> None:
+    beside, digest = prior_file.with_name("test.card.json"), sha256(prior_file)
+    beside.write_text(json.dumps({"words": {"cup": {"width": "Bore"}}, "name": "other", "classes": []}), "utf-8")
+    card = read_card("test")
+    assert card["words"] == {"cup": {"width": "Bore"}} and card["name"] == "test" and card["classes"] == ["cup", "tin"]
+    assert load_prior(str(prior_file)).card["words"] == card["words"] and sha256(prior_file) == digest
+    for damaged in (b"{", b"[1]", b'{"words": NaN}', b"[" * 100_000, b"\xff\xfe"):
+        beside.write_bytes(damaged)
+        assert "words" not in read_card("test")
+
+
 def test_a_prior_without_pose_network(folder: Path) -> None:
     save_prior(folder / "bare.safetensors", field(), CARD)
     assert load_prior("bare").pose is None

@@ -10,7 +10,7 @@ import pytest
 
 from engine.errors import InputError
 from engine.geometry.meshes import Mesh
-from engine.training.categories import category_of
+from engine.training.categories import category_of, words_of
 from engine.training.library import load_library, write_library
 from engine.training.shapes import Shape, canonicalise, split_by_hash
 from engine.training.twins import find_twins
@@ -222,3 +222,8 @@ def test_categories() -> None:
     assert category_of("car") == "car" and category_of("plane") == "aeroplane"
     assert category_of("mug_cup_glass", "Scopia__plate") == "other"
     assert category_of("dragon") == "dragon"
+
+
+def test_the_words_of_a_category_are_in_its_table_and_those_of_a_library_of_ones_own_nowhere() -> None:
+    assert words_of(["sofa", "lamp"]) == {"sofa": {"front_height": "Seat height"}}
+    assert words_of(["dragon"]) == {}
