@@ -58,8 +58,8 @@ class JobOperator:
         except EngineProblem as problem:
             self.report({"ERROR"}, str(problem))
             return {"CANCELLED"}
-        notes = [*(job.scan.notes if job.scan is not None else ()), *(shape.note for shape in job.shapes if shape.note)]
-        for note in notes:
+        said = job.notes
+        for note in said:
             self.report({"WARNING"}, note)
         if not (self.blocking or bpy.app.background):
             session.drive()
@@ -70,6 +70,8 @@ class JobOperator:
         elif job.state == session.DONE:
             for warning in job.warnings:
                 self.report({"WARNING"}, str(warning))
+            for note in job.notes[len(said) :]:
+                self.report({"INFO"}, note)
             self.report({"INFO"}, self.told(job))
         return {"FINISHED"} if job.state == session.DONE else {"CANCELLED"}
 

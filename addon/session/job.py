@@ -85,6 +85,12 @@ class Job:
         return warnings_in(self.report) if self.state == DONE else []
 
     @property
+    def notes(self) -> list[str]:
+        """What was left out of what was sent, a sentence each: by the add-on, and by the engine once it is done."""
+        own = [*(self.scan.notes if self.scan is not None else ()), *(s.note for s in self.shapes if s.note)]
+        return [*own, *notes_in(self.report)] if self.state == DONE else own
+
+    @property
     def results(self) -> list[Any]:
         """The result objects that still exist, best first."""
         return self.writer.objects() if self.writer is not None else []
@@ -152,6 +158,14 @@ def warnings_in(report: Mapping[str, Any]) -> list[EngineProblem]:
     found = report.get("warnings")
     rows = [row for row in found if isinstance(row, dict) and row.get("what")] if isinstance(found, list) else []
     return [EngineProblem(*(str(row.get(part) or "") for part in ("code", "what", "why", "remedy"))) for row in rows]
+
+
+def notes_in(report: Mapping[str, Any]) -> list[str]:
+    """The notes of a job's report: of the job, and of each of several inputs."""
+    inputs = report.get("inputs")
+    rows = [report, *(row for row in inputs if isinstance(row, dict))] if isinstance(inputs, list) else [report]
+    found = [note for row in rows if isinstance(row.get("notes"), list) for note in row["notes"]]
+    return [note for note in found if isinstance(note, str) and note]
 
 
 def engine_stopped(what: str) -> EngineProblem:

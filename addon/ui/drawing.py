@@ -78,6 +78,9 @@ def draw_job(layout: bpy.types.UILayout, job: session.Job) -> None:
         box.label(text=f"Done in {duration(job.seconds)}")
         for warning in job.warnings:
             draw_problem(box, warning)
+        column = box.column(align=True)
+        for note in job.notes:
+            draw_text(column, note, "INFO")
         # What no prior explains, Fit Shape may: the engine then names it as the remedy.
         source = job.scan.source.find(bpy.data.objects) if job.scan is not None else None
         if source is not None and any("Fit Shape" in warning.remedy for warning in job.warnings):

@@ -35,6 +35,11 @@ def warnings_of(report: dict[str, Any]) -> list[str]:
     ]
 
 
+def notes_of(report: dict[str, Any]) -> list[str]:
+    """A line for each of the report's notes: what was left out of the input."""
+    return [f"Note: {note}" for note in report.get("notes") or []]
+
+
 def show_count(done: int, total: int, what: str) -> None:
     """Progress of an evaluation, a line each."""
     print(f"{done}/{total} {what}", file=sys.stderr, flush=True)

@@ -46,7 +46,7 @@ class JobArrays:
     viewpoints: (S, 3) float32 where the sensors of several scans stood, with scans: (N,) int32, which of them saw each
     point, of an input without faces; a request's viewpoint goes before.  offset: (3,) float64, what to add to all
     points, and to all results, for the places in the world of a survey, whose coordinates float32 cannot hold; None =
-    nothing.
+    nothing.  notes: what the checks left out of all that came, a sentence each.
     """
 
     points: FloatArray
@@ -62,6 +62,7 @@ class JobArrays:
     viewpoints: FloatArray | None = None
     scans: IntArray | None = None
     offset: NDArray[np.float64] | None = None
+    notes: list[str] = field(default_factory=list)
 
     @property
     def has_faces(self) -> bool:

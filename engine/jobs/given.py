@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -27,11 +27,13 @@ READING = (0.02, 0.32)
 
 @dataclass
 class GivenShape:
-    """code: (C, R, R, R).  to_scene: where the shape stands.  how: the code was 'given', 'encoded' or 'completed'."""
+    """code: (C, R, R, R).  to_scene: where the shape stands.  how: the code was 'given', 'encoded' or 'completed'.
+    notes: what reading a scan left out, a sentence each."""
 
     code: Tensor
     to_scene: Similarity
     how: str
+    notes: list[str] = field(default_factory=list)
 
 
 def open_delivery(request: OfShapesRequest, callbacks: JobCallbacks) -> Delivery:
@@ -82,6 +84,7 @@ def about_inputs(given: list[GivenShape], latent: LatentModel) -> list[dict[str,
             "code": one.how,
             "class_name": sampling.class_of(latent, coefficients[0]),
             "log_density": float(-0.5 * coefficients.square().sum() / latent.size),
+            "notes": one.notes,
         })
     return rows
 
@@ -112,6 +115,7 @@ def _given_shape(
         part(progress.stage, progress.fraction)
 
     callbacks = JobCallbacks(on_progress, job.callbacks.on_preview, job.callbacks.should_stop)
-    code_and_pose = find("complete").runner()(settings, arrays.shape_alone, callbacks).codes[0]
+    completed = find("complete").runner()(settings, arrays.shape_alone, callbacks)
+    code_and_pose, notes = completed.codes[0], completed.report["notes"]
     assert code_and_pose is not None  # the prior has a latent distribution
-    return GivenShape(code_tensor(job.prior, code_and_pose.code), similarity_of(code_and_pose.pose), "completed")
+    return GivenShape(code_tensor(job.prior, code_and_pose.code), similarity_of(code_and_pose.pose), "completed", notes)

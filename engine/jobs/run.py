@@ -19,6 +19,8 @@ def run_job(request: Request, arrays: JobArrays | None, callbacks: JobCallbacks)
     Raises InputError (the request is at fault), JobFailed (the engine is), Cancelled.
     """
     result = find(request.kind).runner()(request, arrays, callbacks)
+    if arrays is not None:  # what the checks left out, before what the job itself did
+        result.report["notes"] = [*arrays.notes, *result.report.get("notes", [])]
     if arrays is not None and arrays.offset is not None:
         result.report["offset"] = arrays.offset.tolist()  # where the meshes lie, for whoever has the report alone
     return result

@@ -62,6 +62,7 @@ class FitInput:
 class Prepared:
     """data: in the unit frame.  statistics: of its points.  flat: no volume to speak of.  left_out: stray points.
     turned: given normals contradicted one another and were turned.  doubt: why given normals were not believed, or ''.
+    notes: what was left out, a sentence each.
     """
 
     data: FitData
@@ -72,6 +73,7 @@ class Prepared:
     left_out: int
     turned: bool
     doubt: str
+    notes: list[str]
 
 
 def prepare(
@@ -86,6 +88,7 @@ def prepare(
     on_progress("Reading the points", 0.01)
     if len(given.points) == 0:
         raise InputError("no_points", "The input is empty.", "It holds no points.", "Give a scan with points.")
+    came = len(given.points)
     given = _fewer(given, rng)
     # Far from the origin float32 has no digits left for the shape: work about the input's own centre.
     centre = np.median(given.points, axis=0).astype(np.float64)
@@ -94,7 +97,7 @@ def prepare(
     if given.normals is not None and not given.has_faces and given.trust == "auto":
         doubt = doubtful_normals(local, given.normals)
         given = replace(given, normals=None) if doubt else given
-    cloud, left_out = _clean_cloud(given, local, rng, on_progress)
+    cloud, left_out, notes = _clean_cloud(given, local, rng, on_progress, came)
     low, high = cloud.points.min(0).astype(np.float64), cloud.points.max(0).astype(np.float64)
     scale = float((high - low).max()) / UNIT_SIDE
     to_local = Similarity(scale, np.eye(3), (low + high) / 2)
@@ -138,7 +141,7 @@ def prepare(
     mesh = Mesh(to_unit.apply(local), given.faces) if given.faces is not None and given.has_faces else None
     data = FitData(points, normals, oriented, unit.seen_from, mesh, statistics.noise, statistics.spacing, area)
     to_scene = Similarity(translation=centre).after(to_local)
-    return Prepared(data, to_scene, statistics, orientation, flat, left_out, turned, doubt)
+    return Prepared(data, to_scene, statistics, orientation, flat, left_out, turned, doubt, notes)
 
 
 def _fewer(given: FitInput, rng: np.random.Generator) -> FitInput:
@@ -155,9 +158,10 @@ def _fewer(given: FitInput, rng: np.random.Generator) -> FitInput:
 
 
 def _clean_cloud(
-    given: FitInput, local: FloatArray, rng: np.random.Generator, on_progress: OnProgress
-) -> tuple[PointCloud, int]:
-    """Samples of the mesh, or the points without duplicates and strays, thinned; how many strays there were.
+    given: FitInput, local: FloatArray, rng: np.random.Generator, on_progress: OnProgress, came: int
+) -> tuple[PointCloud, int, list[str]]:
+    """Samples of the mesh, or the points without duplicates and strays, thinned; how many strays there were; and what
+    was left out, in sentences. came: how many points there were before all.
 
     Steps of a size that adding or taking away an offset does not change: duplicates, then stray points.
     """
@@ -174,7 +178,11 @@ def _clean_cloud(
                 "Choose 'auto', or give points with normals.",
             )
         cloud = PointCloud(local, normals, scans=given.scans)
+    notes: list[str] = []
+    before = len(cloud.points)
     cloud = remove_duplicates(cloud)
+    if before > len(cloud.points) and not given.has_faces:
+        notes.append(f"{before - len(cloud.points):,} points lie where others do and count once.")
     if len(cloud.points) < LEAST_POINTS:
         raise InputError(
             "too_few_points",
@@ -183,15 +191,19 @@ def _clean_cloud(
             "result.",
             "Give a denser scan.",
         )
+    before = len(cloud.points)
     cloud = _thinned(cloud, given.resolution, rng)
     if given.has_faces:
-        return cloud, 0
+        return cloud, 0, notes
+    if len(cloud.points) < before or len(given.points) < came:
+        notes.insert(0, f"Of its {came:,} points {len(cloud.points):,} are used: means of those in a cell.")
     on_progress("Leaving out stray points", 0.04)
     stray = stray_points(cloud.points)
     left_out = int(stray.sum())
     if not 0 < left_out < 0.6 * len(stray):
-        return cloud, 0
-    return cloud.at(~stray), left_out
+        return cloud, 0, notes
+    notes.append(f"{left_out:,} stray points, far from all others, are left out.")
+    return cloud.at(~stray), left_out, notes
 
 
 def _plane(points: FloatArray) -> tuple[FloatArray, bool]:

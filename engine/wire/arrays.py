@@ -115,8 +115,8 @@ def pack_arrays(arrays: JobArrays) -> bytes:
 
 
 def checked_arrays(kind: Kind, arrays: JobArrays) -> JobArrays:
-    """The arrays without the few rows that are not numbers. Raises InputError for what a `kind` job has no use for, and
-    for points that show no shape (engine.geometry.checks)."""
+    """The arrays without the few rows that are not numbers, and notes of these. Raises InputError for what a `kind` job
+    has no use for, and for points that show no shape (engine.geometry.checks)."""
     if not kind.codes and (arrays.code is not None or any(shape.code is not None for shape in arrays.others)):
         raise malformed(f"A '{kind.name}' job takes no 'code'.")
     if not kind.several and arrays.others:
@@ -125,11 +125,15 @@ def checked_arrays(kind: Kind, arrays: JobArrays) -> JobArrays:
         raise malformed(f"A '{kind.name}' job takes no 'kept' points.")
     answer = _checked_shape(arrays)
     answer.others = [_checked_shape(shape) for shape in arrays.others]
+    for number, shape in enumerate(answer.others, start=2):
+        answer.notes += [f"Shape {number}: {note}" for note in shape.notes]
     answer.offset = arrays.offset
     if arrays.kept is not None:
         good = np.isfinite(arrays.kept).all(1)
         if not good.any():
             raise malformed("'kept' holds no point.")
+        if lost := int((~good).sum()):
+            answer.notes.append(f"{lost:,} of the {len(good):,} kept points are not numbers and are left out.")
         answer.kept = arrays.kept[good]
         if arrays.kept_normals is not None:
             answer.kept_normals = arrays.kept_normals[good]
@@ -139,23 +143,24 @@ def checked_arrays(kind: Kind, arrays: JobArrays) -> JobArrays:
 def _checked_shape(shape: JobArrays) -> JobArrays:
     if shape.code is not None and len(shape.points) == 0:
         return shape
+    notes: list[str] = []
     if shape.faces is not None and len(shape.faces):
         mesh = check_mesh(
             shape.points, shape.faces, shape.normals, colours=shape.colours, materials=shape.materials,
-            face_materials=shape.face_materials,
+            face_materials=shape.face_materials, notes=notes,
         )  # fmt: skip
         return JobArrays(
             mesh.vertices, mesh.normals, mesh.faces, shape.code, colours=mesh.colours, materials=mesh.materials,
-            face_materials=mesh.face_materials,
+            face_materials=mesh.face_materials, notes=notes,
         )  # fmt: skip
     cloud = check_cloud(
-        shape.points, shape.normals, shape.viewpoints, colours=shape.colours, scans=shape.scans
+        shape.points, shape.normals, shape.viewpoints, colours=shape.colours, scans=shape.scans, notes=notes
     )
     several = cloud.scans is not None
     return JobArrays(
         cloud.points, cloud.normals, None, shape.code, colours=cloud.colours,
         viewpoints=cloud.viewpoint if several else shape.viewpoints,
-        scans=cloud.scans if several or shape.scans is None else np.zeros(len(cloud.points), np.int32),
+        scans=cloud.scans if several or shape.scans is None else np.zeros(len(cloud.points), np.int32), notes=notes,
     )  # fmt: skip
 
 

@@ -313,6 +313,14 @@ def test_the_panel_shows_a_failure_whole_in_three_parts(addon, emulated):
     assert "It failed." not in draw(bpy.types.SHAPEWRIGHT_PT_complete).said
 
 
+def test_the_panel_says_what_was_left_out_of_the_scan(addon, emulated):
+    emulated(report={"notes": ["12 of its 8 points are not numbers.", "A floor was left out."]})
+    add_points(BOX)
+    bpy.ops.shapewright.complete_shape()
+    said = " ".join(draw(bpy.types.SHAPEWRIGHT_PT_complete).said)
+    assert "12 of its 8 points are not numbers." in said and "A floor was left out." in said
+
+
 def test_the_preferences_offer_start_stop_test_and_the_log(addon, emulated):
     running = emulated()
     preferences = bpy.context.preferences.addons[addon.package].preferences

@@ -76,3 +76,15 @@ def test_a_cancel_that_nobody_answers_has_been_in_vain_after_a_while(job_module)
 @pytest.mark.parametrize("report", [{}, {"warnings": 3}, {"warnings": [3, {}, {"what": ""}]}])
 def test_a_report_without_whole_warnings_has_none(job_module, report):
     assert job_module.warnings_in(report) == []
+
+
+def test_notes_are_the_add_ons_own_and_once_it_is_done_the_engines_of_all_inputs(job_module):
+    scan = SimpleNamespace(notes=["Its normals were left out."])
+    job = job_module.Job("A job", {"kind": "blend"}, scan=scan, shapes=[SimpleNamespace(note="It was moved.")])
+    own = ["Its normals were left out.", "It was moved."]
+    job.report = {"notes": ["2 points are left out.", 7], "inputs": [{"notes": ["A floor."]}, 3, {"notes": "x"}]}
+    assert job.notes == own
+    job.end(job_module.DONE, now=1.0)
+    assert job.notes == [*own, "2 points are left out.", "A floor."]
+    for report in ({}, {"notes": None}, {"notes": "text", "inputs": None}, {"inputs": [[]]}):
+        assert job_module.notes_in(report) == []

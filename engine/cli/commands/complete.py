@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import options as shared
 from ..inputs import axis, check_output, numbered, pose_matrix, viewpoint
-from ..terminal import answer, warnings_of
+from ..terminal import answer, notes_of, warnings_of
 
 
 def add(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -98,5 +98,6 @@ def summary(report: dict[str, Any]) -> Iterator[str]:
     confidence = report.get("confidence")
     if isinstance(confidence, dict):
         yield f"Confidence {confidence['value']:.2f}"
+    yield from notes_of(report)
     yield from warnings_of(report)
     yield f"Took {report['timings']['total']:.1f} s"

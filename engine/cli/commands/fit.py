@@ -11,7 +11,7 @@ from ...errors import InputError
 from ...jobs.fit.request import FIT_METHODS
 from .. import options as shared
 from ..inputs import check_output, viewpoint
-from ..terminal import answer, warnings_of
+from ..terminal import answer, notes_of, warnings_of
 
 
 def add(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -80,6 +80,7 @@ def _summary(report: dict[str, Any]) -> Iterator[str]:
     yield f"{report['faces']:,} triangles, {'closed' if report['watertight'] else 'open'}, method {report['method']}"
     median, p95 = report["residual"]["median"], report["residual"]["p95"]
     yield f"Distance of the input to the surface: median {median:.4g}, 95 % {p95:.4g}"
+    yield from notes_of(report)
     yield from warnings_of(report)
     if report["field_id"]:
         yield f"Extract it again in another resolution: --reuse {report['field_id']}"

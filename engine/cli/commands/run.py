@@ -16,7 +16,7 @@ import numpy as np
 
 from ...errors import InputError
 from .. import shapes
-from ..terminal import answer, warnings_of
+from ..terminal import answer, notes_of, warnings_of
 
 if TYPE_CHECKING:
     from ...jobs.base import JobArrays
@@ -142,5 +142,6 @@ def _summary(report: dict[str, Any], meshes: int) -> Iterator[str]:
     yield from (f"Wrote {path}" for path in report["outputs"])
     if meshes and not report["outputs"]:
         yield f"{meshes} meshes, unwritten: -o DIR keeps them"
+    yield from notes_of(report)
     yield from warnings_of(report)
     yield f"Took {report['timings']['total']:.1f} s"

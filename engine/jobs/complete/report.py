@@ -27,7 +27,7 @@ from ...geometry.transforms import Similarity
 from ...jobs.base import JobArrays, about_prior, versions
 from ...priors.file import Prior
 from .request import CompleteRequest
-from .scan import Scan
+from .scan import WORKING_POINTS, Scan
 
 
 def row_of(
@@ -111,6 +111,7 @@ def report(
         },
         "appearance": appearance(looks[0]),
         "warnings": warnings,
+        "notes": left_out(arrays, scan),
         "hypotheses": [
             row if look is None else row | {"seen": look.share} for row, look in zip(rows, looks, strict=True)
         ],
@@ -119,6 +120,25 @@ def report(
         "device": describe_device(prior.device),
         "versions": versions(),
     }  # fmt: skip
+
+
+def left_out(arrays: JobArrays, scan: Scan) -> list[str]:
+    """What reading the scan dropped or decided, a sentence each."""
+    about, ground, used = scan.about, scan.about["ground"], len(scan.cloud.points)
+    told: list[str] = []
+    if used == WORKING_POINTS and (arrays.faces is None or not len(arrays.faces)):
+        told.append(f"Of its {len(arrays.points):,} points {used:,}, evenly spread, are used.")
+    if about["duplicates"]:
+        told.append(f"{about['duplicates']:,} points lie where others do and count once.")
+    if about["strays"]:
+        told.append(f"{about['strays']:,} stray points, far from all others, are left out.")
+    if ground is not None:
+        told.append(f"What it stands on is left out with what lies beyond and beside it: {ground['points']:,} points.")
+    if about["frame"] != "given":
+        told.append("The points are in their camera's frame: its place is the viewpoint, its axes say nothing of up.")
+    if about["normals"].endswith("not used"):
+        told.append("Its normals are not used: on which side of the surface they are cannot be told.")
+    return told
 
 
 def class_effect(prior: Prior, name: str) -> str:

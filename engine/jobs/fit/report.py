@@ -52,6 +52,7 @@ def facts(request: FitRequest, given: FitInput, prepared: Prepared, fitted: Fitt
             "viewpoint": request.viewpoint, "noise": request.noise,
         },
         "warnings": [*_input_warnings(prepared), *fitted.warnings],
+        "notes": prepared.notes,
         "versions": versions(),
     }  # fmt: skip
 

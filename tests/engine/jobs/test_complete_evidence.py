@@ -13,6 +13,7 @@ from engine.frames import up_rotation
 from engine.geometry.connected import is_watertight
 from engine.geometry.meshes import vertex_normals
 from engine.jobs.base import JobArrays, JobCallbacks, JobResult
+from engine.jobs.complete.report import left_out
 from engine.jobs.complete.request import CompleteRequest
 from engine.jobs.complete.scan import RAW_POINTS, WORKING_POINTS, scan_of
 from engine.jobs.run import run_job
@@ -65,6 +66,24 @@ def test_duplicates_are_counted_and_change_nothing(request_: CompleteRequest) ->
     once, often = prepared(request_, points), prepared(request_, np.tile(points, (5, 1)))
     assert once["duplicates"] == 0 and often["duplicates"] == 4 * len(points)
     assert np.array_equal(once["points"], often["points"]) and once["sigma"] == often["sigma"]
+
+
+def test_what_was_left_out_is_told_in_sentences(request_: CompleteRequest) -> None:
+    points, _ = scan()
+    rng = np.random.default_rng(0)
+    assert run(request_, points).report["notes"] == []
+    floor = np.c_[rng.uniform(-1.2, 1.2, (3000, 2)), np.full(3000, -0.36)]
+    strays = rng.uniform(-0.8, 0.8, (300, 3)) + np.array([0, 0, 0.9])
+    report = run(request_, np.concatenate([points, points[:7], floor, strays])).report
+    said = " ".join(report["notes"])
+    evidence = report["evidence"]
+    assert evidence["duplicates"] == 7 and "7 points lie where others do" in said
+    assert f"{evidence['strays']:,} stray points" in said
+    assert f"beyond and beside it: {evidence['ground']['points']:,} points" in said
+    many = scan_of(JobArrays(np.repeat(points, 20, 0) + rng.normal(0, 1e-3, (20 * len(points), 3)).astype(np.float32)),
+                   request_, rng)  # fmt: skip
+    told = left_out(JobArrays(np.zeros((20 * len(points), 3), np.float32)), many)
+    assert told[0].startswith(f"Of its {20 * len(points):,} points {WORKING_POINTS:,}")
 
 
 @pytest.mark.parametrize("up", ["+z", "-y"])

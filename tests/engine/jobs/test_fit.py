@@ -159,8 +159,13 @@ def test_constant_normals_are_not_believed_unless_the_user_says_so(normals: str)
 
 def test_more_points_than_are_fitted_are_thinned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.surface_fit.prepare.MOST_POINTS", 2000)
-    result = run_job(request(), JobArrays(ball(6000)), JobCallbacks())
+    points = ball(6000)
+    points[:6] = points[6:12]
+    result = run_job(request(), JobArrays(points), JobCallbacks())
     assert enclosed_volume(result.meshes[0]) == pytest.approx(4 / 3 * np.pi, rel=0.05)
+    used = result.report["input_points"]["used"] + result.report["input_points"]["stray"]
+    assert result.report["notes"][0].startswith(f"Of its 6,000 points {used:,} are used")
+    assert run_job(request(), JobArrays(ball(1000)), JobCallbacks()).report["notes"] == []
 
 
 def test_refusals() -> None:

@@ -112,6 +112,23 @@ def test_the_report_repeats_the_offset() -> None:
     assert result.report["offset"] == [1e6, 0.0, -3.5]
 
 
+def test_what_the_checks_leave_out_is_in_the_report_and_not_only_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    points, normals = POINTS.copy(), np.ones((50, 3), np.float32)
+    points[[3, 4]] = np.nan
+    normals[:20] = 0.0
+    sent = JobArrays(points, normals, kept=points, others=[JobArrays(points, None, FACES)])
+    got = checked_arrays(find("vary"), JobArrays(points, normals, kept=points))
+    assert got.normals is None and len(got.points) == 48 and got.kept is not None and len(got.kept) == 48
+    two = checked_arrays(find("blend"), JobArrays(sent.points, others=sent.others))
+    result = run_job(SelftestRequest(resolution=16, device="cpu"), got, JobCallbacks())
+    first, second, third = result.report["notes"]
+    assert first == "2 of its 50 points are not numbers and are left out."
+    assert "normals" in second and "2 of the 50 kept points" in third
+    assert two.notes[0] == first and two.notes[1].startswith("Shape 2: 2 of its vertices are not numbers")
+    assert not caplog.records
+    assert run_job(SelftestRequest(resolution=16, device="cpu"), None, JobCallbacks()).report.get("notes", []) == []
+
+
 GOOD = npz(points=POINTS, faces=FACES)
 
 
