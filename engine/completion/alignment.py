@@ -23,6 +23,7 @@ from ..fields.pose import SAMPLE, PoseGuess, PoseNet, pose_grid
 from ..geometry.clouds import PointCloud
 from ..geometry.sampling import estimate_normals
 from ..geometry.signed_distance import sphere_directions
+from ..geometry.standing import entropy_along, standing_signs, to_up
 from ..geometry.transforms import Float64Array, Similarity, yaw_rotation
 from ..priors.file import Prior
 from .symmetry import centred_by_symmetry, revolution_direction
@@ -30,6 +31,10 @@ from .symmetry import centred_by_symmetry, revolution_direction
 SURELY_UP, UP_BONUS = 1.0, 4.0
 """Logits of the network's belief that a direction is up: beyond the first z is not doubted, the second speaks for z (of
 fifty scenes one lies on its side)."""
+
+IN_CAMERA, LAYERS = 0.8, -1.5
+"""What a logit of that belief is worth in a camera's frame, where z says nothing, and what the entropy of the layers
+(geometry.standing) is: logistic regression over the directions that come into question (docs/inputs.md)."""
 
 SYMMETRY_BONUS = 4.0
 """Logits for a rotation whose mirror plane explains all points and contradicts none."""
@@ -45,18 +50,18 @@ LEAST_SHARE = 0.01
 @dataclass
 class UpDoubt:
     """Another axis than the given one is likelier up.  axis: which.  clear: so clearly that it may be taken for up.
-    ahead: by how many logits (engine.completion.upright)."""
+    share: how likely the given one is still, 0..1 (engine.completion.upright)."""
 
     axis: str
     clear: bool
-    ahead: float
+    share: float
 
 
 @dataclass
 class PoseEstimate:
     """to_scene: canonical -> scene.  classes: name -> probability.  found_by: how, in words.  log_share: logarithm of
     the belief that it is this one, among those in question.  symmetry: what corrected its place, '' = nothing.
-    up_doubt: whether another axis is up."""
+    up_doubt: whether another axis is up.  up_share: 0..1, how likely its up is, among the directions in question."""
 
     to_scene: Similarity
     classes: dict[str, float]
@@ -64,19 +69,7 @@ class PoseEstimate:
     log_share: float = 0.0
     symmetry: str = ""
     up_doubt: UpDoubt | None = None
-
-
-def _spread(along: Float64Array, cell: float) -> Float64Array:
-    """Entropy of each row of places along an axis (A, N), counted in cells of that length -> (A,)."""
-    place = along / cell
-    place -= np.floor(place.min())
-    low: NDArray[np.int64] = place.astype(np.int64)
-    part = place - low
-    rows, bins = len(along), int(low.max()) + 2
-    index = (np.arange(rows)[:, None] * bins + low).ravel()
-    count = np.bincount(index, (1 - part).ravel(), bins * rows) + np.bincount(index + 1, part.ravel(), bins * rows)
-    share = count.reshape(rows, bins) / along.shape[1]
-    return np.asarray(-(share * np.log(share + 1e-12)).sum(1), np.float64)
+    up_share: float = 1.0
 
 
 def yaw_frame(points: NDArray[np.floating[Any]]) -> float:
@@ -97,18 +90,10 @@ def yaw_frame(points: NDArray[np.floating[Any]]) -> float:
         first = 0 if count == 30 else -(count // 2)
         angles = best + step * np.arange(first, first + count)
         cos, sin = np.cos(angles)[:, None], np.sin(angles)[:, None]
-        spread = _spread(cos * xy[:, 0] + sin * xy[:, 1], cell) + _spread(cos * xy[:, 1] - sin * xy[:, 0], cell)
-        best = float(angles[int(np.argmin(spread))])
+        across = entropy_along(cos * xy[:, 0] + sin * xy[:, 1], cell)
+        along = entropy_along(cos * xy[:, 1] - sin * xy[:, 0], cell)
+        best = float(angles[int(np.argmin(across + along))])
     return best
-
-
-def to_up(direction: Float64Array) -> Float64Array:
-    """(3, 3) rotation that takes a unit vector to z by the shortest way."""
-    x, y, z = direction / np.linalg.norm(direction)
-    if z < -1 + 1e-9:
-        return np.diag([1.0, -1.0, -1.0])
-    v = np.array([[0, 0, -x], [0, 0, -y], [x, y, 0.0]])
-    return np.asarray(np.eye(3) + v + v @ v / (1 + z))
 
 
 def up_directions(points: NDArray[np.floating[Any]], most: int = 6) -> list[Float64Array]:
@@ -121,7 +106,7 @@ def up_directions(points: NDArray[np.floating[Any]], most: int = 6) -> list[Floa
     axes = axes * np.where(((x @ axes) ** 3).sum(0) < 0, -1.0, 1.0)  # the longer tail decides an axis's sign
     directions = sphere_directions(300, 0.0).astype(np.float64) @ axes.T
     directions = directions / np.linalg.norm(directions, axis=1, keepdims=True)
-    spread = _spread(directions @ x.T, size / 12)
+    spread = entropy_along(directions @ x.T, size / 12)
     found: list[tuple[float, Float64Array]] = []
     for k in np.argsort(spread):
         if len(found) < most and all(abs(directions[k] @ other) < np.cos(np.deg2rad(20)) for _, other in found):
@@ -133,7 +118,7 @@ def up_directions(points: NDArray[np.floating[Any]], most: int = 6) -> list[Floa
                 near = np.stack([*(g.ravel() for g in np.meshgrid(steps, steps)), np.ones(25)], 1)
                 near = near @ turn
                 near = near / np.linalg.norm(near, axis=1, keepdims=True)
-                costs = _spread(near @ x.T, size / 24)
+                costs = entropy_along(near @ x.T, size / 24)
                 best, cost = near[int(np.argmin(costs))], float(costs.min())
             found.append((cost, best))
     found.sort(key=lambda pair: pair[0])
@@ -285,7 +270,8 @@ def stands(
 def rotation_search(prior: Prior, cloud: PointCloud, ups: int = 4, camera: bool = False) -> list[PoseEstimate]:
     """Ways a cloud may lie whose up axis is z as a rule but need not be, the likeliest first.
 
-    camera: z is only up in the image of the camera at the cloud's viewpoint, which looked level or down.
+    camera: z is only up in the image of the camera at the cloud's viewpoint, which looked level or down; what the
+    points tell of a direction counts too, for what lies on a table may be nothing that the network knows.
 
     `yaw_search` where the network sees it stand upright; else also about those `up_directions` that it likes best. What
     has an axis of revolution that is not upright lies: its axis is up, one way or the other.
@@ -301,7 +287,11 @@ def rotation_search(prior: Prior, cloud: PointCloud, ups: int = 4, camera: bool 
         if given[0] > SURELY_UP and not camera:
             return yaw_search(prior, cloud)
         directions = [z, *up_directions(cloud.points)]
-        belief = np.concatenate([given + UP_BONUS * (not camera), stands(prior, cloud, directions[1:])])
+        if camera:
+            layers = standing_signs(cloud.points, directions)[:, 0]
+            belief = IN_CAMERA * stands(prior, cloud, directions, sides=4) + LAYERS * layers
+        else:
+            belief = np.concatenate([given + UP_BONUS, stands(prior, cloud, directions[1:])])
     if camera:
         assert cloud.viewpoint is not None
         towards = cloud.viewpoint.astype(np.float64) - np.median(cloud.points, axis=0)
@@ -313,7 +303,8 @@ def rotation_search(prior: Prior, cloud: PointCloud, ups: int = 4, camera: bool 
     for k in np.argsort(-belief)[:ups]:
         for pose in _yaw_candidates(prior, cloud, to_up(directions[k]), 3, 0.05):
             how = "yaw search" if directions[k][2] == 1 else "rotation search"
-            found.append(replace(pose, found_by=how, log_share=pose.log_share + float(share[k])))
+            likely = pose.log_share + float(share[k])
+            found.append(replace(pose, found_by=how, log_share=likely, up_share=float(np.exp(share[k]))))
     return sorted(found, key=lambda pose: -pose.log_share)
 
 

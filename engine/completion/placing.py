@@ -12,10 +12,11 @@ from ..errors import InputError
 from ..fields.base import Clouds
 from ..frames import BOUND, axis_name, up_rotation
 from ..geometry.clouds import PointCloud
+from ..geometry.standing import to_up
 from ..geometry.support import Support
 from ..geometry.transforms import Float64Array, Similarity, moved_cloud
 from ..priors.file import Prior
-from .alignment import PoseEstimate, find_pose, network_pose, to_up
+from .alignment import PoseEstimate, find_pose, network_pose
 from .upright import doubt_up
 
 
