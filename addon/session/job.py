@@ -157,7 +157,23 @@ def warnings_in(report: Mapping[str, Any]) -> list[EngineProblem]:
     """The warnings of a job's report, each with its three parts."""
     found = report.get("warnings")
     rows = [row for row in found if isinstance(row, dict) and row.get("what")] if isinstance(found, list) else []
-    return [EngineProblem(*(str(row.get(part) or "") for part in ("code", "what", "why", "remedy"))) for row in rows]
+    told = [EngineProblem(*(str(row.get(part) or "") for part in ("code", "what", "why", "remedy"))) for row in rows]
+    for problem, row in zip(told, rows, strict=True):
+        if isinstance(row.get("up"), str) and row["up"] in _UPRIGHT:
+            problem.remedy += f" {_in_blender(problem.code, row['up'])}"
+    return told
+
+
+_UPRIGHT = {"+y": ("X", 90), "-y": ("X", -90), "+x": ("Y", -90), "-x": ("Y", 90), "-z": ("X", 180)}
+"""World axis that is up in truth -> about which axis and by how many degrees it is turned to Z."""
+
+
+def _in_blender(code: str, up: str) -> str:
+    """What a warning that names an axis asks a person to do here."""
+    about, degrees = _UPRIGHT[up]
+    if code == "stood_up":
+        return "Here: rotate the object a little about Z before; what a person has turned is left as it stands."
+    return f"Here: its {up.upper()} would be up. Rotate it by {degrees} degrees about {about} (R {about} {degrees})."
 
 
 def notes_in(report: Mapping[str, Any]) -> list[str]:

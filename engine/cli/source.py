@@ -85,6 +85,9 @@ def tell(report: dict[str, Any], loaded: Loaded, up: str = "+z") -> None:
     if isinstance(alignment, dict) and alignment.get("matrix") is not None:
         matrix = np.array(alignment["matrix"], np.float64)
         alignment["matrix"] = (back @ matrix.reshape(4, 4)).reshape(matrix.shape).tolist()
+    for warning in report.get("warnings") or []:
+        if "up" in warning:
+            warning["up"] = axis_in_scene(warning["up"], loaded.turn.T)
     settings = report.get("settings")
     if isinstance(settings, dict) and settings.get("viewpoint") is not None:
         settings["viewpoint"] = (back[:3, :3] @ settings["viewpoint"] + back[:3, 3]).tolist()

@@ -29,10 +29,20 @@ def answer(options: argparse.Namespace, report: dict[str, Any], lines: Iterable[
 
 
 def warnings_of(report: dict[str, Any]) -> list[str]:
-    """A line for each of the report's warnings."""
+    """A line for each of the report's warnings, its remedy in words of the command line."""
     return [
-        f"Warning: {warning['what']} {warning['why']} {warning['remedy']}" for warning in report.get("warnings") or []
+        f"Warning: {warning['what']} {warning['why']} {warning['remedy']}{_on_the_command_line(warning)}"
+        for warning in report.get("warnings") or []
     ]
+
+
+def _on_the_command_line(warning: dict[str, Any]) -> str:
+    up = warning.get("up")
+    if up is None:
+        return ""
+    if warning["code"] == "stood_up":
+        return f" That is --front given; --up={up} has nothing guessed."
+    return f" That is --up={up}; --front evident stands up by itself what clearly lies."
 
 
 def notes_of(report: dict[str, Any]) -> list[str]:

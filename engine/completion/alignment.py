@@ -22,8 +22,7 @@ from torch import Tensor
 from ..fields.pose import SAMPLE, PoseGuess, PoseNet, pose_grid
 from ..geometry.clouds import PointCloud
 from ..geometry.sampling import estimate_normals
-from ..geometry.signed_distance import sphere_directions
-from ..geometry.standing import entropy_along, standing_signs, to_up
+from ..geometry.standing import entropy_along, layer_directions, standing_signs, to_up
 from ..geometry.transforms import Float64Array, Similarity, yaw_rotation
 from ..priors.file import Prior
 from .symmetry import centred_by_symmetry, revolution_direction
@@ -99,30 +98,7 @@ def yaw_frame(points: NDArray[np.floating[Any]]) -> float:
 def up_directions(points: NDArray[np.floating[Any]], most: int = 6) -> list[Float64Array]:
     """(3,) unit vectors, one of which is up: along which the points lie in layers (seats, table tops, shelves), the
     axes that go with these, and the principal axes; each with its opposite. They turn with the points."""
-    x: Float64Array = np.asarray(points[:: max(1, len(points) // 768)], np.float64)
-    x = x - x.mean(0)
-    size = float(np.sqrt((x**2).sum(1).mean()))
-    _, axes = np.linalg.eigh(x.T @ x)
-    axes = axes * np.where(((x @ axes) ** 3).sum(0) < 0, -1.0, 1.0)  # the longer tail decides an axis's sign
-    directions = sphere_directions(300, 0.0).astype(np.float64) @ axes.T
-    directions = directions / np.linalg.norm(directions, axis=1, keepdims=True)
-    spread = entropy_along(directions @ x.T, size / 12)
-    found: list[tuple[float, Float64Array]] = []
-    for k in np.argsort(spread):
-        if len(found) < most and all(abs(directions[k] @ other) < np.cos(np.deg2rad(20)) for _, other in found):
-            near = directions[k : k + 1]
-            best, cost = near[0], float("inf")
-            for reach in (0.06, 0.02, 0.006):
-                turn = to_up(best)
-                steps = np.linspace(-reach, reach, 5)
-                near = np.stack([*(g.ravel() for g in np.meshgrid(steps, steps)), np.ones(25)], 1)
-                near = near @ turn
-                near = near / np.linalg.norm(near, axis=1, keepdims=True)
-                costs = entropy_along(near @ x.T, size / 24)
-                best, cost = near[int(np.argmin(costs))], float(costs.min())
-            found.append((cost, best))
-    found.sort(key=lambda pair: pair[0])
-    lines = [best for _, best in found]
+    lines, axes, x = layer_directions(points, most)
     for line in lines[:2]:
         up = to_up(line)
         lines += list((yaw_rotation(-yaw_frame(x @ up.T)) @ up)[:2])
@@ -321,6 +297,14 @@ def _chosen(cloud: PointCloud, poses: Sequence[PoseEstimate]) -> tuple[PoseEstim
     return replace(poses[k], to_scene=centred.to_scene, symmetry=centred.by), scores[k]
 
 
+def _classes_in_question(poses: Sequence[PoseEstimate]) -> dict[str, float]:
+    """Over all poses as far as they are believed: what is one thing this way round and another that way is neither."""
+    belief = np.exp([pose.log_share for pose in poses])
+    belief /= belief.sum()
+    return {name: float(sum(b * pose.classes[name] for b, pose in zip(belief, poses, strict=True)))
+            for name in poses[0].classes}  # fmt: skip
+
+
 def _turned_by(pose: PoseEstimate) -> float:
     """Degrees about z, -180..180."""
     rotation = pose.to_scene.rotation
@@ -352,8 +336,11 @@ def find_pose(
         return PoseEstimate(observed_frame(cloud.points).inverse(), {}, "bounding box")
     if mode == "yaw":
         return _chosen(cloud, yaw_search(prior, cloud))[0]
-    if mode != "scale":
-        return _chosen(cloud, rotation_search(prior, cloud, camera=mode == "camera"))[0]
+    if mode == "similarity":
+        return _chosen(cloud, rotation_search(prior, cloud))[0]
+    if mode == "camera":
+        poses = rotation_search(prior, cloud, camera=True)
+        return replace(_chosen(cloud, poses)[0], classes=_classes_in_question(poses))
     pose = network_pose(prior, cloud)
     centred = centred_by_symmetry(cloud, pose.to_scene, turn=doubt_front)
     if doubt_front and centred.by != "axis":  # what has an axis has no front

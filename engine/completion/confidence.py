@@ -4,7 +4,7 @@ A completion network reproduces whatever points it is given, an elephant's too: 
 foretells of points that are held back does: a block of the scan is taken out (a quarter of it, and what it tells of
 empty space with it), the rest encoded, and the field asked where the missing points lie. A prior that knows the kind of
 thing continues it; one that does not closes the gap smoothly, or with furniture. To this come the doubts of the pose
-network about the class, and space that was looked through but is filled.
+network about the class and about whether it stands at all, and space that was looked through but is filled.
 
 The signals are joined by logistic regression. Its weights, and the value below which a warning is given, are `DEFAULT`,
 measured by scripts/calibrate_confidence on held-out shapes and on things no furniture prior knows (docs/confidence.md);
@@ -25,6 +25,7 @@ from ..fields.shapes import Shape
 from ..frames import BOUND
 from ..geometry.clouds import PointCloud
 from ..priors.file import Prior
+from .alignment import stands
 
 POINTS = 2048
 GAP = 0.04
@@ -33,7 +34,7 @@ GAP = 0.04
 _BALLS, _RADIUS = 5, 0.1
 """How many balls of which radius (canonical units) are cut out of the scan at once."""
 
-SIGNALS = ("foreseen", "worst", "gaps", "empty", "doubt")
+SIGNALS = ("foreseen", "worst", "gaps", "empty", "doubt", "lies")
 
 
 @dataclass
@@ -43,6 +44,7 @@ class Signals:
     foreseen: mean distance |f| at points of held-back blocks, in canonical units, at most 0.1.  worst: the same of the
     block foreseen worst.  gaps: mean |f| within a few small balls that are cut out at once.  empty: share of the
     seen-empty samples that the answer to the rest then fills.  doubt: entropy of the class over that of total doubt.
+    lies: logit of the pose network's belief that it does not stand, 0 without one: what it knows, it sees standing.
     """
 
     foreseen: float
@@ -50,6 +52,7 @@ class Signals:
     gaps: float
     empty: float
     doubt: float
+    lies: float
 
 
 @dataclass
@@ -150,7 +153,11 @@ def measure(prior: Prior, cloud: PointCloud, classes: dict[str, float], noise: f
         return None
     shares = np.array([p for p in classes.values() if p > 0])
     doubt = float(-(shares * np.log(shares)).sum()) / math.log(max(2, len(classes))) if len(shares) else 1.0
-    return Signals(float(torch.cat(foreseen).mean()), max(float(part.mean()) for part in foreseen), gaps, empty, doubt)
+    lies = 0.0
+    if prior.pose is not None:
+        lies = -float(stands(prior, PointCloud(cloud.points[chosen]), [np.array([0.0, 0.0, 1.0])], sides=4)[0])
+    worst = max(float(part.mean()) for part in foreseen)
+    return Signals(float(torch.cat(foreseen).mean()), worst, gaps, empty, doubt, lies)
 
 
 def _blocks(points: torch.Tensor) -> torch.Tensor:

@@ -57,7 +57,8 @@ def align(
         classes = network_pose(prior, standing).classes if prior.pose is not None else {}
         return PoseEstimate(upright.inverse(), classes, "given")
     found = find_pose(prior, standing, "yaw" if tilted else how, front_evident)
-    return replace(found, to_scene=upright.inverse().after(found.to_scene), up_doubt=doubt)
+    share = 1.0 if doubt is None or (doubt.clear and front_evident) else doubt.share
+    return replace(found, to_scene=upright.inverse().after(found.to_scene), up_doubt=doubt, up_share=share)
 
 
 def check_inside(cloud: PointCloud) -> None:

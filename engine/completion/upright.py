@@ -21,10 +21,8 @@ from .alignment import UpDoubt, stands
 UNDOUBTED = 1.5
 """Logits of the network for the given axis above which no other is asked: that of most that stand."""
 
-# --- measured by scripts/standing_counts --fit, which prints these lines
-BELIEF, SIGNS = 0.51, np.array([0.55, 0.89, -0.41, -0.81])
-"""What a logit of the network's belief is worth, and each of geometry.standing.SIGNS."""
-# --- to here
+OF_BELIEF, OF_SIGNS = 0.50, np.array([0.57, 0.98, -0.52, -0.92])
+"""What a logit of the network's belief is worth, and each of geometry.standing.SIGNS: scripts/standing_counts."""
 
 SENSOR_ABOVE = 3.0
 """Logits for an axis above whose horizon the sensor was; more changed nothing."""
@@ -33,7 +31,7 @@ HORIZON = 0.05
 
 COMMON = {"+z": 0.0, "+y": -1.5, "-y": -3.0, "-z": -4.0, "+x": -4.0, "-x": -4.0}
 """Logits of how common an axis is as up in files whose up is said to be z: a guess, but for their order."""
-CLEARLY = 1.0
+CLEARLY = 1.2
 """Logits by which another axis must be ahead of the given one where it is taken for up: of upright scans fewer than one
 in a hundred are then laid down."""
 
@@ -60,7 +58,8 @@ def axis_logits(
 ) -> NDArray[np.float64]:
     """(A,) how likely each axis of a cloud is up: logits, but for a constant."""
     directions = [up_rotation(axis)[2] for axis in axes]
-    logits = BELIEF * stands(prior, cloud, directions, sides=4) + standing_signs(cloud.points, directions) @ SIGNS
+    logits = OF_BELIEF * stands(prior, cloud, directions, sides=4)
+    logits += standing_signs(cloud.points, directions) @ OF_SIGNS
     if viewpoint is not None:
         towards = viewpoint.astype(np.float64) - np.median(cloud.points, axis=0)
         towards /= max(float(np.linalg.norm(towards)), 1e-12)

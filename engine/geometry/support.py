@@ -4,7 +4,8 @@ A support is a plane that bears the object on one side, that carries nothing but
 that goes on beyond the object's footprint: so a box's own sides, table tops and backs are none. How much of it is asked
 depends on what else is known. Level with the up axis, it is a floor as any other. Tilted, it contradicts the up axis;
 where the points are in their sensor's own frame (seen from the origin nothing hides anything) that axis says nothing
-anyway, and scraps of a table beside the object are enough; else the plane has to be clear all round.
+anyway, and scraps of a table beside the object are enough; else the plane has to be clear all round. Scraps say where
+the table is and roughly how it lies: what is level on the object itself says it better.
 
 Planes are searched by RANSAC (Fischler and Bolles 1981) over triples of points and of corners of the convex hull: of a
 frame cropped to the object a support keeps one point in a hundred, but those are corners of the hull. All thresholds
@@ -13,7 +14,7 @@ are relative to the cloud's size and density, so they hold in any unit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ from scipy.spatial import ConvexHull, QhullError, cKDTree
 
 from .cleaning import Mask
 from .clouds import FloatArray
+from .standing import centred, entropy_along, layer_directions, to_up
 
 Array = NDArray[np.float64]
 
@@ -36,6 +38,12 @@ SECTORS = 12
 LINK, FOOT = 0.08, 0.06
 """Parts of one thing: their footprints are nearer than the first; a support reaches beyond the footprint by more than
 the second. Fractions of the extent of what stands there."""
+
+LAYERED = 3
+"""Directions of layers that a camera's frame is searched for supports along."""
+SCRAPS, LEANS, LAYER = 0.02, 8.0, 0.1
+"""A support with a smaller share of the points around the object is known by scraps; so many degrees these may be off;
+the share of the object's points that a layer of it needs to be taken for level."""
 
 
 @dataclass
@@ -126,8 +134,26 @@ def find_support(
         supports = [_judged(scene, normal, offset) for normal, offset in _candidates(scene)]
         found = max((s for s in supports if s is not None), key=lambda s: s.around, default=None)
         if found is not None:
-            return found
+            return _levelled(scene, found) if scene.in_sensor_frame and found.around < SCRAPS * count else found
     return None
+
+
+def _levelled(scene: _Scene, found: Support) -> Support:
+    """A support known by scraps, turned to the clearest layer of what stands on it, where there is one nearly level."""
+    x, size = centred(scene.points[found.kept], SAMPLE)
+    best = found.normal
+    for reach, steps in ((LEANS, 9), (1.5, 7), (0.4, 5)):
+        lean = np.tan(np.deg2rad(np.linspace(-reach, reach, steps)))
+        near = np.stack([*(g.ravel() for g in np.meshgrid(lean, lean)), np.ones(steps**2)], 1) @ to_up(best)
+        near /= np.linalg.norm(near, axis=1, keepdims=True)
+        near = near[near @ found.normal > np.cos(np.deg2rad(LEANS))]
+        best = near[int(np.argmin(entropy_along(near @ x.T, size / 24)))]
+    heights = np.sort(x @ best)
+    within = np.searchsorted(heights, heights + 2 * scene.thick) - np.arange(len(heights))
+    if within.max() < LAYER * len(x):
+        return found
+    tilt = float(np.degrees(np.arccos(np.clip(best @ scene.up, -1, 1))))
+    return replace(found, normal=best, offset=float(np.median(scene.points[found.on] @ best)), tilt=tilt)
 
 
 def camera_up(
@@ -231,6 +257,10 @@ def _candidates(scene: _Scene) -> list[tuple[Array, float]]:
     length = np.linalg.norm(normals, axis=1)
     usable = length > 1e-6 * float((np.ptp(some, axis=0) ** 2).max())
     normals, a = normals[usable] / length[usable, None], a[usable]
+    if scene.in_sensor_frame:  # what lies in layers stands on a plane along them
+        lines = np.stack(layer_directions(some, LAYERED)[0])
+        normals = np.concatenate([normals, np.repeat(lines, len(corners), axis=0)])
+        a = np.concatenate([a, np.tile(corners, (len(lines), 1))])
     offsets = (normals * a).sum(1)
     heights = some @ normals.T - offsets
     towards = heights.mean(0) if scene.sensor is None else normals @ scene.sensor - offsets

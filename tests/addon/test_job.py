@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import math
+import re
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from mathutils import Matrix, Vector
 
 NEWS = ("queued", "progress", "mesh", "done", "failed", "cancelled")
 
@@ -76,6 +79,21 @@ def test_a_cancel_that_nobody_answers_has_been_in_vain_after_a_while(job_module)
 @pytest.mark.parametrize("report", [{}, {"warnings": 3}, {"warnings": [3, {}, {"what": ""}]}])
 def test_a_report_without_whole_warnings_has_none(job_module, report):
     assert job_module.warnings_in(report) == []
+
+
+@pytest.mark.parametrize("up", ["+y", "-y", "+x", "-x", "-z"])
+def test_a_scan_that_lies_is_told_of_with_the_turn_that_stands_it_up(job_module, up):
+    row = {"code": "lies", "what": "It lies.", "why": "So.", "remedy": "Turn it.", "up": up}
+    (warning,) = job_module.warnings_in({"warnings": [row]})
+    assert warning.remedy.startswith("Turn it. Here:") and up.upper() in warning.remedy
+    about, degrees = re.search(r"\(R (.) (-?\d+)\)", warning.remedy).groups()
+    turn = Matrix.Rotation(math.radians(float(degrees)), 3, about)
+    axis = Vector([(1 if up[0] == "+" else -1) * (up[1] == name) for name in "xyz"])
+    assert (turn @ axis - Vector((0, 0, 1))).length < 1e-5
+    (stood,) = job_module.warnings_in({"warnings": [row | {"code": "stood_up"}]})
+    assert "about Z" in stood.remedy
+    for nonsense in (None, "up", 3, []):
+        assert job_module.warnings_in({"warnings": [row | {"up": nonsense}]})[0].remedy == "Turn it."
 
 
 def test_notes_are_the_add_ons_own_and_once_it_is_done_the_engines_of_all_inputs(job_module):

@@ -71,7 +71,7 @@ def report(
         warnings.append(normals_not_believed(scan.about["normals_doubt"]))
     calibration = calibration_of(prior)
     most = most_confidence(len(canonical.points))
-    sure = None if signals is None else min(confidence(signals, calibration), most)
+    sure = None if signals is None else min(confidence(signals, calibration), most) * pose.up_share
     if most < min(1.0, calibration.threshold):
         warnings.append(_few_points(len(canonical.points)))
     elif sure is not None and sure < calibration.threshold:
@@ -169,16 +169,16 @@ def _residual(distances: NDArray[np.float64], scale: float) -> dict[str, float]:
 def _not_known(prior: Prior, classes: dict[str, float], doubt: UpDoubt | None) -> dict[str, str]:
     kinds = ", ".join(prior.classes)
     likeliest = max(classes, key=lambda name: classes[name], default="")
-    remedy = "Use Fit Shape, which follows the points alone, or choose a prior trained on such shapes."
-    if doubt is not None:
-        remedy = f"If the scan lies on its side, {_axis_setting(doubt.axis)}. If not, use Fit Shape."
-    return {
+    told = {
         "code": "prior_does_not_know",
         "what": "The result may be made up.",
         "why": f"The prior '{prior.name}' does not explain this scan well: it knows {kinds}"
         + (f", and took it for a {likeliest}." if likeliest else "."),
-        "remedy": remedy,
+        "remedy": "Use Fit Shape, which follows the points alone, or choose a prior trained on such shapes.",
     }
+    if doubt is None or doubt.clear:  # of what is clear there is a warning of its own
+        return told
+    return told | {"remedy": f"{_UPRIGHT} If it stands, use Fit Shape instead.", "up": doubt.axis}
 
 
 def _few_points(count: int) -> dict[str, str]:
@@ -190,19 +190,17 @@ def _few_points(count: int) -> dict[str, str]:
     }
 
 
+_UPRIGHT = "If the scan lies on its side, turn it upright, or set the axis that is up."
+"""Which axis, `up` of the warning says; how to set it, says whoever shows the warning."""
+
+
 def _lying(doubt: UpDoubt, request: CompleteRequest) -> dict[str, str]:
-    why = f"By what the prior knows, {doubt.axis} of the input points up, not {request.up}."
+    why = "By what the prior knows and by how its points lie, another axis of it is up than the one given."
     if request.front == "evident":
         return {
             "code": "stood_up", "what": "The scan lay on its side and was stood up.", "why": why,
-            "remedy": f"To have nothing guessed, {_axis_setting(doubt.axis)}; if it stood as it was, use --front "
-            "given, or turn the scan a little about its up axis: what is turned by hand is believed.",
+            "remedy": "If it stood as it was, complete it again with its front given.", "up": doubt.axis,
         }  # fmt: skip
     return {
-        "code": "lies", "what": "The scan seems to lie on its side.", "why": why,
-        "remedy": f"If it does, {_axis_setting(doubt.axis)}; --front evident stands it up by itself.",
-    }
-
-
-def _axis_setting(axis: str) -> str:
-    return f"turn it upright or set its up axis (Up, --up={axis})"
+        "code": "lies", "what": "The scan seems to lie on its side.", "why": why, "remedy": _UPRIGHT, "up": doubt.axis,
+    }  # fmt: skip

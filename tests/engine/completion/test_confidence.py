@@ -53,7 +53,7 @@ def test_a_prior_of_balls_foresees_balls(prior: Prior) -> None:
     assert known is not None and unknown is not None
     assert known.foreseen < 0.5 * unknown.foreseen and known.worst < unknown.worst and known.gaps < unknown.gaps
     assert known.foreseen <= known.worst and known.doubt < unknown.doubt == pytest.approx(1.0)
-    calibration = replace(DEFAULT, weights=(-1.0,) * 5)
+    calibration = replace(DEFAULT, weights=(-1.0,) * 5 + (0.0,))
     assert confidence(known, calibration) > confidence(unknown, calibration)
 
 
@@ -81,7 +81,8 @@ def test_any_viewpoint_and_density_give_signals(prior: Prior) -> None:
 
 def drawn(rng: np.random.Generator, level: float, count: int) -> list[Signals]:
     return [
-        Signals(*np.exp(level + 0.4 * rng.normal(size=3)).tolist(), float(rng.uniform(0, 0.1)), float(rng.random()))
+        Signals(*np.exp(level + 0.4 * rng.normal(size=3)).tolist(), float(rng.uniform(0, 0.1)), float(rng.random()),
+                float(rng.normal()))
         for _ in range(count)
     ]
 

@@ -11,6 +11,8 @@ import pytest
 import trimesh
 
 from engine.cli import main
+from engine.cli.source import tell
+from engine.cli.terminal import warnings_of
 from engine.geometry.clouds import PointCloud
 from engine.geometry.files import axis_in_scene, format_of, load, writable, write_cloud, write_mesh
 from engine.geometry.files.axes import TO_SCENE
@@ -69,6 +71,18 @@ def test_an_obj_has_y_up_in_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("up, there", [("+y", "+z"), ("-y", "-z"), ("+z", "-y"), ("-z", "+y"), ("+x", "+x")])
 def test_an_axis_of_the_file_by_its_name_in_the_scene(up: str, there: str) -> None:
     assert axis_in_scene(up, TO_SCENE["+y"]) == there and axis_in_scene(up, TO_SCENE["+z"]) == up
+
+
+def test_a_warning_names_the_axis_of_the_file(tmp_path: Path) -> None:
+    """The job speaks of the scene's axes; of a file with y up, its --up of the file's own."""
+    for suffix, there in ((".obj", "-z"), (".ply", "+y")):
+        write_mesh(tmp_path / f"a{suffix}", arrow())
+        report = {"warnings": [{"code": "lies", "what": "W.", "why": "Y.", "remedy": "R.", "up": "+y"}]}
+        tell(report, load(tmp_path / f"a{suffix}"))
+        (line,) = warnings_of(report)
+        assert f"--up={there}" in line and line.startswith("Warning: W. Y. R. ")
+        stood = {"warnings": [report["warnings"][0] | {"code": "stood_up"}]}
+        assert "--front given" in warnings_of(stood)[0]
 
 
 def scan_in(path: Path, up: str) -> tuple[np.ndarray, np.ndarray]:
