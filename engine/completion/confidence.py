@@ -69,11 +69,11 @@ class Calibration:
 
 # --- measured by scripts/calibrate_confidence, which rewrites the lines from here ...
 DEFAULT = Calibration(
-    means=(-4.1227, -3.5132, -4.8935, 0.0046, 0.4611),
-    deviations=(0.9344, 1.0415, 0.9209, 0.0092, 0.2186),
-    weights=(-0.4151, -0.4531, -0.6006, -0.0723, -0.4364),
-    bias=0.1294,
-    threshold=0.4442,
+    means=(-4.3496, -3.7605, -5.0319, 0.0048, 0.4489, -1.1752),
+    deviations=(1.0132, 1.1309, 1.0053, 0.0103, 0.2046, 2.0145),
+    weights=(-0.2409, -0.2816, -0.2166, -0.2256, -0.3451, -0.6108),
+    bias=0.0557,
+    threshold=0.4667,
 )
 # --- ... to here
 
