@@ -237,7 +237,9 @@ def test_a_prior_that_does_not_know_the_thing_says_so(
     request_: CompleteRequest, tmp_path: Path, threshold: float
 ) -> None:
     prior = load_prior(request_.prior)
-    calibration = {"means": [-4] * 5, "deviations": [1] * 5, "weights": [-1] * 5, "bias": 0, "threshold": threshold}
+    calibration = {
+        "means": [-4] * 6, "deviations": [1] * 6, "weights": [-1] * 6, "bias": 0, "threshold": threshold
+    }  # fmt: skip
     path = tmp_path / "own.safetensors"
     card = {"name": "own", "version": "1", "classes": prior.classes, "confidence": calibration}
     save_prior(path, prior.field, card, prior.pose)
