@@ -2,9 +2,9 @@
 
 The usual lying scan has another custom's axes (y up), so the axes themselves are asked, not every direction. What the
 pose network believes says little where it does not know the thing, so what the points tell counts too (layers, would
-it fall over), and that a sensor looks down at things, where its place is known; and some customs are commoner than
-others. Weights by multinomial logistic regression over the six axes; how often that is right, and how often wrong:
-docs/inputs.md.
+it fall over), and that a sensor looks down at things, where its place is told or found; and some customs are
+commoner than others. Weights by multinomial logistic regression over the six axes; how often that is right, and how
+often wrong: docs/inputs.md.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ def doubt_up(prior: Prior, cloud: PointCloud) -> UpDoubt | None:
 def axis_logits(
     prior: Prior, cloud: PointCloud, axes: list[str], viewpoint: NDArray[np.floating] | None  # type: ignore[type-arg]
 ) -> NDArray[np.float64]:
-    """(A,) how likely each axis of a cloud is up: logits, but for a constant."""
+    """(A,) how likely each axis of a cloud is up: logits, but for a constant. viewpoint: (3,), (S, 3) or None."""
     directions = [up_rotation(axis)[2] for axis in axes]
     logits = OF_BELIEF * stands(prior, cloud, directions, sides=4)
     logits += standing_signs(cloud.points, directions) @ OF_SIGNS
     if viewpoint is not None:
-        towards = viewpoint.astype(np.float64) - np.median(cloud.points, axis=0)
-        towards /= max(float(np.linalg.norm(towards)), 1e-12)
-        logits += SENSOR_ABOVE * (np.stack(directions) @ towards > HORIZON)
+        towards = viewpoint.astype(np.float64).reshape(-1, 3) - np.median(cloud.points, axis=0)
+        towards /= np.linalg.norm(towards, axis=1, keepdims=True).clip(1e-12)
+        logits += SENSOR_ABOVE * (np.stack(directions) @ towards.T > HORIZON).mean(axis=1)
     return np.asarray(logits + np.array([COMMON[axis] for axis in axes]))

@@ -47,6 +47,11 @@ def test_the_examples_stand_and_lie_as_they_are_turned(name: str, told: bool) ->
     for axis in ("+y", "-y") if told else ("+y",):  # the customs of files
         doubt = doubt_up(prior, turned(axis))
         assert doubt is not None and doubt.axis == axis and doubt.clear and doubt.share < 0.3
+    if told:  # two scanners side by side see what one of them sees
+        twice = turned("+y")
+        eyes, which = np.stack([twice.viewpoint] * 2), np.arange(2500, dtype=np.int32) % 2
+        both = PointCloud(twice.points, viewpoint=eyes, scans=which)
+        assert doubt_up(prior, both) == doubt_up(prior, twice)
     for axis in ("-z", "+x"):
         doubt = doubt_up(prior, turned(axis))
         assert doubt is None or not doubt.clear or doubt.axis == axis
