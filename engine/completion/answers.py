@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from ..errors import JobFailed
@@ -15,7 +16,8 @@ from ..geometry.clouds import PointCloud
 from ..geometry.meshes import Mesh
 from ..priors.file import Prior
 from ..surfaces.cleanup import clean_mesh
-from ..surfaces.of import of
+from ..surfaces.of import Surface, of
+from .closing import closing
 from .complete import Completion, complete_several
 from .hypotheses import variation
 from .settings import CompletionSettings
@@ -41,7 +43,7 @@ class Question:
     """What is asked of a prior about a scan.
 
     cloud: canonical.  count: answers wanted.  class_name: chosen, or '' = each answer draws one by `shares` (of the
-    pose network).  seed: the k-th answer to a seed depends on nothing else.
+    pose network).  seed: the k-th answer to a seed depends on nothing else.  close_gaps: see engine.completion.closing.
     """
 
     cloud: PointCloud
@@ -51,6 +53,7 @@ class Question:
     class_name: str = ""
     shares: dict[str, float] = field(default_factory=dict)
     seed: int = 0
+    close_gaps: bool = True
 
 
 @dataclass
@@ -131,7 +134,25 @@ class Answering:
             self.device_peak = max(self.device_peak or 0, surface.peak_bytes)
         if isinstance(completion.shape, Patches | Parts):
             return surface.mesh  # of pieces by nature
-        return clean_mesh(surface.mesh, observed=completion.pose.apply(self.question.cloud.points))
+        observed = completion.pose.apply(self.question.cloud.points)
+        if self.question.close_gaps and completion.residual is not None:
+            surface = self._closed(completion, surface, observed)
+        return clean_mesh(surface.mesh, observed=observed)
+
+
+    def _closed(self, completion: Completion, surface: Surface, observed: NDArray[np.float32]) -> Surface:
+        """The surface without tears: its narrow tunnels and gaps closed in the completion's correction."""
+        cloud, field = self.question.cloud, completion.signed_distance
+        viewpoint = None if cloud.viewpoint is None else completion.pose.apply(cloud.viewpoint[None])[0]
+        completion.closed = closing(surface.mesh, field, observed, viewpoint, self.prior.device)
+        if completion.closed.lattice is None:
+            return surface
+        again = of(
+            completion.whole, self.question.resolution, device=self.prior.device,
+            should_stop=self.listener.should_stop, with_normals=True,
+        )  # fmt: skip
+        self.evaluations += again.evaluations
+        return again
 
 
 def _same(mesh: Mesh, other: Mesh) -> bool:

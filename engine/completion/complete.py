@@ -31,6 +31,7 @@ from ..priors.file import Prior
 from ..surfaces.marching import Field
 from ..surfaces.of import signed_distance
 from .adam import by_adam
+from .closing import Closing
 from .evidence import Constraints, estimate_noise, gather, moved
 from .levenberg_marquardt import by_levenberg_marquardt
 from .pose import carried
@@ -48,7 +49,8 @@ class Completion:
     data: mean distance of the observed points from the shape before the correction.  empty: mean depth of seen-empty
     space in it.  latent: mean squared distance of the code from the posterior mean in standard deviations.
     evaluations: queries of the shape spent.  pose: correction that the optimisation found, from the frame of the cloud
-    it was given to the canonical frame of this completion.  symmetry: whose images the correction used.
+    it was given to the canonical frame of this completion.  symmetry: whose images the correction used.  closed: the
+    tears that were closed in it.
     """
 
     code: Tensor
@@ -61,11 +63,14 @@ class Completion:
     history: list[float] = field(default_factory=list)
     pose: Similarity = field(default_factory=Similarity)
     symmetry: str = ""
+    closed: Closing | None = None
 
     def signed_distance(self, points: Tensor) -> Tensor:
         """(N, 3) canonical -> (N,) signed distance, negative inside. No gradients are kept."""
         value = self.uncorrected(points)
-        return value if self.residual is None else value + self.residual(points)
+        for added in (self.residual, self.closed):
+            value = value if added is None else value + added(points)
+        return value
 
     @cached_property
     def uncorrected(self) -> Field:

@@ -16,28 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..fields import fused
-from ..fields.observations.evidence import interpolate
 from ..frames import BOUND
 from ..surfaces.marching import Field
 from .evidence import Constraints
+from .lattices import Residual
 from .symmetry import AGREES, LookedThrough, symmetries
-
-
-@dataclass
-class Residual:
-    """d as a sum of lattices (1, 1, R, R, R), coarse to fine."""
-
-    lattices: list[Tensor]
-
-    def __call__(self, points: Tensor) -> Tensor:
-        """(N, 3) canonical points -> (N,) correction."""
-        if fused.applies(points, *self.lattices):
-            return fused.lattice_sum(self.lattices, points)
-        total = points.new_zeros(len(points))
-        for lattice in self.lattices:
-            total = total + interpolate(lattice, points[None])[0, :, 0]
-        return total
 
 
 def _splat(points: Tensor, values: Tensor, resolution: int) -> Tensor:

@@ -36,6 +36,9 @@ second share of the images do, and at most the third lies in space that was look
 TURNS = 16
 """Images about an axis of revolution, that which was seen among them."""
 
+BESIDE = 2.5
+"""So many pitches of the image from the next ray that met something, a direction leads to the background."""
+
 _RAYS = 4
 """Of those about a direction, that must all have gone on."""
 
@@ -75,6 +78,9 @@ class _OneScan:
         self.viewpoint = np.asarray(viewpoint, np.float64)
         rays, self.depths = self._directions(points)
         self.rays = cKDTree(rays)
+        some = rays[:: max(1, len(rays) // POINTS)]
+        self.pitch = float(np.median(self.rays.query(some, k=min(3, len(rays)))[0][:, -1]))
+        """Between neighbours of the image, in radians."""
 
     def _directions(self, points: NDArray[np.floating[Any]]) -> tuple[Float64Array, Float64Array]:
         away = np.asarray(points, np.float64) - self.viewpoint
@@ -90,6 +96,13 @@ class _OneScan:
         # At a silhouette one ray passes by: all that come near must have gone on.
         empty: NDArray[np.bool_] = looked.any(1) & (beyond | ~looked).all(1)
         return empty
+
+
+    def beside(self, points: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+        """(N, 3) -> (N,) whether points lie where the sensor met nothing at all: `BESIDE` pitches from what it saw."""
+        ray, _ = self._directions(points)
+        nearest, _ = self.rays.query(ray, k=1, distance_upper_bound=BESIDE * self.pitch)
+        return np.asarray(~np.isfinite(nearest))
 
 
 def axis_of_revolution(

@@ -64,6 +64,7 @@ def _run(options: argparse.Namespace) -> int:
         "class_name": options.class_name,
         "noise": options.noise,
         "ground": options.ground,
+        "close_gaps": not options.keep_gaps,
         "max_faces": options.max_faces,
         "uvs": options.uvs,
         "seed": options.seed,

@@ -41,6 +41,10 @@ def row_of(
         "empty": completion.empty,
         "latent": completion.latent,
         "symmetry": completion.symmetry,
+        "closed": {
+            "tunnels": completion.closed.tunnels, "pieces": completion.closed.pieces,
+            "hollows": completion.closed.hollows,
+        } if completion.closed is not None else None,
         "residual": _residual(distances_to_surface(placed, observed), scale),
         "vertices": len(placed.vertices),
         "faces": len(placed.faces),
@@ -87,8 +91,8 @@ def report(
         "settings": {
             "align": request.align, "front": request.front, "up": request.up, "resolution": request.resolution,
             "hypotheses": request.hypotheses, "viewpoint": request.viewpoint, "seen_from": request.seen_from,
-            "class_name": request.class_name,
-            "noise": request.noise, "ground": request.ground, "max_faces": request.max_faces,
+            "class_name": request.class_name, "noise": request.noise, "ground": request.ground,
+            "close_gaps": request.close_gaps, "max_faces": request.max_faces,
         },
         "input_points": {
             "given": len(arrays.points), "used": len(canonical.points), "normals": arrays.normals is not None,

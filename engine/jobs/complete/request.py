@@ -48,6 +48,8 @@ class CompleteRequest(FinishedRequest):
     """standard deviation of the points in the input's unit, null = estimated"""
     ground: Ground = "auto"
     """auto = a floor under the object is found and left out; keep = all points are the object's"""
+    close_gaps: bool = True
+    """whether tunnels and gaps of a few cells are closed that nobody looked through"""
     seed: Seed = 0
 
 

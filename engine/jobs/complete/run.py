@@ -133,7 +133,7 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
 
     question = Question(
         placed.canonical, _settings(placed, scan), request.hypotheses, request.resolution, request.class_name,
-        placed.pose.classes, request.seed,
+        placed.pose.classes, request.seed, request.close_gaps,
     )  # fmt: skip
     answering = Answering(prior, question, _listener(callbacks, progress, clock, placed))
     # The encoder's own answer stays the first but where another explains the scan clearly better.
