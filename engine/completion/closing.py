@@ -179,7 +179,8 @@ def _masks(reach: int) -> NDArray[np.uint32]:
     """(26,) of each neighbour those others that touch it: reach 3 by a corner, 1 by a side."""
     apart = np.abs(_OFFSETS[:, None] - _OFFSETS[None])
     touch = (apart.max(2) == 1) & (apart.sum(2) <= reach)
-    return (touch * (1 << np.arange(26, dtype=np.uint32))).sum(1).astype(np.uint32)
+    bits: NDArray[np.uint32] = (touch * (1 << np.arange(26, dtype=np.uint32))).sum(1, dtype=np.uint32)
+    return bits
 
 
 _BY_CORNERS, _BY_SIDES = _masks(3), _masks(1)

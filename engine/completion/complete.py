@@ -35,7 +35,8 @@ from .closing import Closing
 from .evidence import Constraints, estimate_noise, gather, moved
 from .levenberg_marquardt import by_levenberg_marquardt
 from .pose import carried
-from .refinement import Residual, correction
+from .lattices import Residual
+from .refinement import correction
 from .settings import EMPTY_MARGIN, CompletionSettings
 
 Vary = Callable[[Posterior, Observation], Posterior]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.completion.refinement import Residual
+from engine.completion.lattices import Residual
 from engine.fields import fused, machine_code
 from engine.fields.families.grid import GridField, _Conv3d
 from engine.fields.observations.evidence import interpolate
