@@ -33,9 +33,9 @@ from ..surfaces.of import signed_distance
 from .adam import by_adam
 from .closing import Closing
 from .evidence import Constraints, estimate_noise, gather, moved
+from .lattices import Residual
 from .levenberg_marquardt import by_levenberg_marquardt
 from .pose import carried
-from .lattices import Residual
 from .refinement import correction
 from .settings import EMPTY_MARGIN, CompletionSettings
 
