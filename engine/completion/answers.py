@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from ..errors import JobFailed
 from ..fields.shapes import Parts, Patches
 from ..geometry.clouds import PointCloud
 from ..geometry.meshes import Mesh
+from ..geometry.transforms import moved_cloud
 from ..priors.file import Prior
 from ..surfaces.cleanup import clean_mesh
 from ..surfaces.of import Surface, of
@@ -136,15 +136,14 @@ class Answering:
             return surface.mesh  # of pieces by nature
         observed = completion.pose.apply(self.question.cloud.points)
         if self.question.close_gaps and completion.residual is not None:
-            surface = self._closed(completion, surface, observed)
+            surface = self._closed(completion, surface)
         return clean_mesh(surface.mesh, observed=observed)
 
 
-    def _closed(self, completion: Completion, surface: Surface, observed: NDArray[np.float32]) -> Surface:
+    def _closed(self, completion: Completion, surface: Surface) -> Surface:
         """The surface without tears: its narrow tunnels and gaps closed in the completion's correction."""
-        cloud, field = self.question.cloud, completion.signed_distance
-        viewpoint = None if cloud.viewpoint is None else completion.pose.apply(cloud.viewpoint[None])[0]
-        completion.closed = closing(surface.mesh, field, observed, viewpoint, self.prior.device)
+        seen = moved_cloud(self.question.cloud, completion.pose)
+        completion.closed = closing(surface.mesh, completion.signed_distance, seen, self.prior.device)
         if completion.closed.lattice is None:
             return surface
         again = of(

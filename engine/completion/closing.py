@@ -19,6 +19,7 @@ from scipy.spatial import cKDTree
 
 from ..finish.lattice import TOUCHING, Filled, Lattice, filled_by
 from ..frames import BOUND
+from ..geometry.clouds import PointCloud
 from ..geometry.meshes import Mesh
 from ..surfaces.marching import Field
 from .lattices import Residual
@@ -53,16 +54,10 @@ class Closing:
 
 
 @torch.no_grad()
-def closing(
-    mesh: Mesh,
-    field: Field,
-    points: NDArray[np.float32],
-    viewpoint: NDArray[np.float32] | None,
-    device: torch.device | str = "cpu",
-) -> Closing:
-    """mesh: of the field, canonical, closed.  points: (N, 3) observed, from viewpoint (3,), both canonical."""
+def closing(mesh: Mesh, field: Field, seen: PointCloud, device: torch.device | str = "cpu") -> Closing:
+    """mesh: of the field, canonical, closed.  seen: what was observed, canonical."""
     filled = filled_by(mesh, LATTICE)
-    added = membranes_of(filled, points, viewpoint)
+    added = membranes_of(filled, seen)
     before, after = _betti(filled), _betti(filled | added)
     # What is shut in now nobody sees, and no printer wants: it is filled.
     shut_in = ndimage.binary_fill_holes(filled | added, TOUCHING) & ~filled
@@ -81,13 +76,13 @@ def closing(
     return Closing(told, before[1] - after[1], before[0] - after[0], before[2])
 
 
-def membranes_of(filled: Filled, points: NDArray[np.float32], viewpoint: NDArray[np.float32] | None) -> Filled:
+def membranes_of(filled: Filled, seen: PointCloud) -> Filled:
     """What closes the narrow tunnels and gaps of a solid on `LATTICE`, one node thick."""
-    added = _closed(filled, BLIND_RADIUS if viewpoint is None else RADIUS) & ~filled
-    if viewpoint is not None and added.any():
+    added = _closed(filled, BLIND_RADIUS if seen.viewpoint is None else RADIUS) & ~filled
+    if seen.viewpoint is not None and added.any():
         nodes = np.argwhere(added)
         places = LATTICE.points(nodes).astype(np.float64)
-        looked = LookedThrough(points, viewpoint)
+        looked = LookedThrough(seen.points, seen.viewpoint, seen.scans)
         seen_open = nodes[looked(places) | looked.beside(places)]
         added[tuple(seen_open.T)] = False
     return _useful(filled, thinned(filled, added))

@@ -70,6 +70,10 @@ class LookedThrough:
             empty |= scan(points)
         return empty
 
+    def beside(self, points: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+        """(N, 3) -> (N,) whether points lie where a sensor met nothing at all: `BESIDE` pitches from what it saw."""
+        return np.asarray(np.any([scan.beside(points) for scan in self._scans], axis=0))
+
 
 class _OneScan:
     """LookedThrough of points (N, 3) that were seen from one viewpoint (3,)."""
@@ -97,9 +101,8 @@ class _OneScan:
         empty: NDArray[np.bool_] = looked.any(1) & (beyond | ~looked).all(1)
         return empty
 
-
     def beside(self, points: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
-        """(N, 3) -> (N,) whether points lie where the sensor met nothing at all: `BESIDE` pitches from what it saw."""
+        """(N, 3) -> (N,)"""
         ray, _ = self._directions(points)
         nearest, _ = self.rays.query(ray, k=1, distance_upper_bound=BESIDE * self.pitch)
         return np.asarray(~np.isfinite(nearest))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from engine.completion.closing import LATTICE, STEP, _betti, closing, simple, thinned
 from engine.finish.topology import Topology, topology
+from engine.geometry.clouds import PointCloud
 from engine.geometry.meshes import Mesh
 from engine.surfaces.marching import extract_sparse
 
@@ -38,7 +39,7 @@ def mesh_of(field: Field) -> Mesh:
 
 
 def closed(field: Field, points: np.ndarray, viewpoint: np.ndarray | None) -> Topology:
-    found = closing(mesh_of(field), field, points, viewpoint)
+    found = closing(mesh_of(field), field, PointCloud(points, viewpoint=viewpoint))
     return topology(mesh_of(lambda at: field(at) + found(at)))
 
 
@@ -98,7 +99,7 @@ def test_what_is_shut_in_is_filled() -> None:
 
 
 def test_a_sound_shape_stays_as_it_is() -> None:
-    found = closing(mesh_of(PLATE), PLATE, raster(PLATE), EYE)
+    found = closing(mesh_of(PLATE), PLATE, PointCloud(raster(PLATE), viewpoint=EYE))
     assert found.lattice is None and (found.tunnels, found.pieces, found.hollows) == (0, 0, 0)
 
 
