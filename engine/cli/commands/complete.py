@@ -39,6 +39,9 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
     shared.add_class(parser, "what it is (default: found)")
     shared.add_noise(parser)
     parser.add_argument("--ground", choices=("auto", "keep"), default="auto", help="auto: leave out a floor below")
+    parser.add_argument(
+        "--keep-gaps", action="store_true", help="leave tunnels and gaps of a few cells that nobody looked through"
+    )
     shared.add_finish(parser)
     shared.add_device_and_seed(parser)
     parser.set_defaults(run=_run)
