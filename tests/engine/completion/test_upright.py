@@ -85,3 +85,22 @@ def test_in_its_cameras_frame_with_no_table_in_sight_a_chair_stands_all_the_same
     assert scan.image_up is not None and scan.about["viewpoint"] is True
     pose = align(load_prior("household"), scan.cloud, support=scan.support, image_up=scan.image_up)
     assert pose.to_scene.rotation[:, 2] @ camera[:, 2] > np.cos(np.deg2rad(10))
+    assert 0.5 < pose.up_share <= 1.0
+    assert sum(pose.classes.values()) == pytest.approx(1.0) and max(pose.classes, key=pose.classes.get) == "chair"
+
+
+def test_a_thing_that_lies_flat_is_not_stood_on_its_edge() -> None:
+    """Nothing that the prior knows: a plate with two thick handles, in the frame of a camera above."""
+    rng = np.random.default_rng(0)
+    plate = np.c_[rng.uniform([-0.5, -0.3], [0.5, 0.3], (2500, 2)), 0.12 + rng.normal(0, 0.002, 2500)]
+    handles = np.c_[rng.uniform([0.3, -0.8], [0.5, -0.3], (700, 2)), 0.10 + rng.normal(0, 0.004, 700)]
+    handles[::2, 0] *= -1
+    points = np.concatenate([plate, handles])
+    down = np.deg2rad(75.0)
+    forward, right = np.array([0.0, np.cos(down), -np.sin(down)]), np.array([1.0, 0, 0])
+    camera = np.stack([right, np.cross(forward, right), forward])
+    arrays = JobArrays(((points + 2.0 * forward) @ camera.T).astype(np.float32))
+    scan = scan_of(arrays, CompleteRequest(ground="keep", device="cpu"), np.random.default_rng(0))
+    assert scan.image_up is not None and scan.support is None
+    pose = align(load_prior("household"), scan.cloud, support=scan.support, image_up=scan.image_up)
+    assert pose.to_scene.rotation[:, 2] @ camera[:, 2] > np.cos(np.deg2rad(10))

@@ -108,6 +108,31 @@ def test_scraps_of_a_table_about_the_object_are_enough_in_a_cameras_frame(what: 
     assert support.kept[of == 0].mean() < 0.1 and support.kept[of == 1].mean() > 0.88
 
 
+def test_what_is_level_on_the_object_levels_a_table_known_by_scraps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few points of table all on two sides, one of them a cloth that bulges: a plane through them leans."""
+    points, kind, up = frame(50.0, noise=0.001)
+    right, rng = points[:, 0] > 0, np.random.default_rng(0)
+    near = (kind == 0) & (np.linalg.norm(points - points[kind == 1].mean(0), axis=1) < 0.3)
+    scraps = points[near] + 0.012 * up * right[near, None]
+    scraps = scraps[rng.permutation(len(scraps))[:70]].astype(np.float32)
+    seen = np.concatenate([points[kind == 1], scraps])
+    levelled = find_support(seen, origin=CAMERA)
+    monkeypatch.setattr("engine.geometry.support.SCRAPS", 0.0)
+    as_fitted = find_support(seen, origin=CAMERA)
+    assert levelled is not None and as_fitted is not None
+    assert as_fitted.normal @ up < np.cos(np.deg2rad(1.0)), "or the test says nothing"
+    assert levelled.normal @ up > np.cos(np.deg2rad(0.5))
+    assert np.array_equal(levelled.kept, as_fitted.kept) and levelled.tilt != as_fitted.tilt
+
+
+def test_a_mug_on_a_well_seen_table_is_not_levelled_by_its_rims(monkeypatch: pytest.MonkeyPatch) -> None:
+    points, _, _ = frame(45.0, what="mug", noise=0.001)
+    whole = find_support(points, origin=CAMERA)
+    monkeypatch.setattr("engine.geometry.support.SCRAPS", 0.0)
+    again = find_support(points, origin=CAMERA)
+    assert whole is not None and again is not None and np.array_equal(whole.normal, again.normal)
+
+
 @pytest.mark.parametrize("what", ["box", "mug"])
 def test_an_object_alone_keeps_its_own_planes(what: str) -> None:
     for tilt in (20.0, 40.0, 60.0):

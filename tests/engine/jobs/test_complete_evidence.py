@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from engine.completion.confidence import most_confidence
+from engine.completion.placing import align
 from engine.errors import InputError
 from engine.frames import up_rotation
 from engine.geometry.connected import is_watertight
@@ -248,6 +250,17 @@ def test_a_prior_that_does_not_know_the_thing_says_so(
     assert [warning["code"] for warning in report["warnings"]] == (["prior_does_not_know"] if threshold > 1 else [])
     for warning in report["warnings"]:
         assert warning["what"] and "ball, box" in warning["why"] and "Fit Shape" in warning["remedy"]
+
+
+def test_an_up_that_was_only_found_is_a_factor_of_the_confidence(
+    request_: CompleteRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points, _ = scan()
+    sure = run(request_, points).report["confidence"]["value"]
+    monkeypatch.setattr(
+        "engine.jobs.complete.run.align", lambda *given: dataclasses.replace(align(*given), up_share=0.25)
+    )
+    assert run(request_, points).report["confidence"]["value"] == pytest.approx(0.25 * sure)
 
 
 def test_the_fewer_points_the_less_confidence_and_few_are_told(request_: CompleteRequest) -> None:
