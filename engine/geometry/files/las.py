@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,14 @@ from .loaded import Raw
 from .registry import Format
 from .thinning import Thinner
 
+_RECORD, _EXTENDED_RECORD = 54, 60
+"""Bytes of the header of a variable length record, and of an extended one."""
+
 
 def read_las(path: Path) -> Raw:
     import laspy
 
+    _check_records(path)
     thinner = Thinner()
     try:
         with laspy.open(str(path)) as reader:
@@ -47,6 +52,23 @@ def read_las(path: Path) -> Raw:
         # 16 bits by the standard; many programs write 8.
         shown = (colours_ / (255.0 if largest <= 255 else 65535.0)).astype(np.float32) if largest else None
     return Raw(points_, None, None, None, shown, notes=list(thinner.note()))
+
+
+def _check_records(path: Path) -> None:
+    """What the header declares beside the points against the file's size: laspy reads as many records as are declared,
+    past the file's end too, until no memory is left. Raises Damaged."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        head = stream.read(375)
+    if len(head) < 227 or head[:4] != b"LASF":
+        raise Damaged("It does not begin as a LAS file.")
+    header_size, points_at, records = struct.unpack_from("<HII", head, 94)
+    if _RECORD * records > min(points_at, size) - header_size:
+        raise short(f"{records:,} records before its points", _RECORD * records, min(points_at, size) - header_size)
+    if (head[24], head[25]) >= (1, 4) and len(head) == 375:
+        at, extended = struct.unpack_from("<QI", head, 235)
+        if extended and _EXTENDED_RECORD * extended > max(size - at, 0):
+            raise short(f"{extended:,} records behind its points", _EXTENDED_RECORD * extended, max(size - at, 0))
 
 
 FORMATS = (

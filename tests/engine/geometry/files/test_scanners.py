@@ -314,3 +314,28 @@ def test_scans_that_are_not_there_are_refused(tmp_path: Path, scans: np.ndarray)
     with pytest.raises(InputError) as caught:
         load(tmp_path / "a.npz")
     assert caught.value.code in ("viewpoint_invalid", "file_damaged")
+
+
+# --- what a LAS header declares beside its points --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version, place, size", [("1.2", 100, 4), ("1.4", 100, 4), ("1.4", 243, 4)])
+@pytest.mark.parametrize("suffix", ["las", "laz"])
+def test_las_records_that_are_not_there_are_refused(
+    tmp_path: Path, suffix: str, version: str, place: int, size: int
+) -> None:
+    """laspy reads them all, past the file's end, and takes all memory for it."""
+    laspy = pytest.importorskip("laspy")
+    if suffix == "laz":
+        pytest.importorskip("lazrs")
+    header = laspy.LasHeader(point_format=6 if version == "1.4" else 3, version=version)
+    survey = laspy.LasData(header)
+    survey.x, survey.y, survey.z = POINTS.T
+    survey.write(str(tmp_path / f"a.{suffix}"))
+    content = bytearray((tmp_path / f"a.{suffix}").read_bytes())
+    assert len(load(tmp_path / f"a.{suffix}").points) == len(POINTS)
+    content[place : place + size] = (2_000_000_000).to_bytes(size, "little")
+    (tmp_path / f"b.{suffix}").write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        load(tmp_path / f"b.{suffix}")
+    assert caught.value.code == "file_damaged" and "records" in caught.value.why
