@@ -207,3 +207,33 @@ def test_a_click_carries_it_all_through_the_engine(addon: Any, real_engine: Any,
     away = np.abs(colours_of(mesh) - expected).max(1)[np.abs(x) > 0.2]
     assert np.percentile(away, 95) < 0.1
     assert mesh.attributes["seen"].domain == "POINT"
+
+
+@pytest.mark.parametrize("suffix", ["ply", "obj", "glb"])
+def test_blenders_importers_see_what_the_engine_writes(tmp_path: Any, suffix: str) -> None:
+    from engine.geometry.files import write_mesh
+    from engine.geometry.meshes import Material, Mesh
+
+    rng = np.random.default_rng(0)
+    corners = np.float32([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0.5]])
+    mesh = Mesh(corners, np.int32([[0, 1, 2], [0, 2, 3]]), None, rng.random((4, 3)).astype(np.float32))
+    mesh.seen = np.array([True, False, True, True])
+    mesh.materials, mesh.face_materials = (Material("oak", (1, 0, 0)), Material("cloth")), np.int32([0, 1])
+    write_mesh(tmp_path / f"a.{suffix}", mesh)
+    import_ = {"ply": bpy.ops.wm.ply_import, "obj": bpy.ops.wm.obj_import, "glb": bpy.ops.import_scene.gltf}[suffix]
+    import_(filepath=str(tmp_path / f"a.{suffix}"))
+    (obj,) = [obj for obj in bpy.data.objects if obj.type == "MESH"]
+    data = obj.data
+    assert len(data.polygons) == 2
+    places = np.array([obj.matrix_world @ vertex.co for vertex in data.vertices])
+    nearest = np.linalg.norm(places[:, None] - corners, axis=2).argmin(1)
+    assert np.abs(places - corners[nearest]).max() < 1e-5
+    scan = importlib.import_module("bl_ext.user_default.shapewright.scene.appearance")
+    colours = scan.read_colours(data, len(data.vertices))
+    np.testing.assert_allclose(colours, mesh.colours[nearest], atol=0.01)
+    if suffix != "ply":
+        assert {material.name for material in data.materials} == {"oak", "cloth"}
+    if suffix == "ply":
+        values = np.empty(len(data.vertices), np.float32)
+        data.attributes["seen"].data.foreach_get("value", values)
+        np.testing.assert_array_equal(values > 0.5, mesh.seen[nearest])
