@@ -27,9 +27,11 @@ from .symmetry import LookedThrough
 
 CELLS = 128
 STEP = 2 * BOUND / CELLS
+_BY_EDGES = ndimage.generate_binary_structure(3, 2)
+"""Marching cubes keeps filled nodes apart that do not share a side, and empty ones that share neither side nor edge."""
 LATTICE = Lattice(CELLS + 1, STEP)
 """Its nodes are those of marching cubes at `CELLS`: its solid has the very tunnels of that mesh."""
-RADIUS, BLIND_RADIUS = 3, 2
+RADIUS, BLIND_RADIUS = 2, 1
 """Steps: gaps up to twice as wide are closed; and where nobody knows what was looked through."""
 HALF, FADES = 0.8, 2
 """Half the thickness of what is filled in, in steps, and how many steps about it the field is changed at most."""
@@ -60,7 +62,7 @@ def closing(mesh: Mesh, field: Field, seen: PointCloud, device: torch.device | s
     added = membranes_of(filled, seen)
     before, after = _betti(filled), _betti(filled | added)
     # What is shut in now nobody sees, and no printer wants: it is filled.
-    shut_in = ndimage.binary_fill_holes(filled | added, TOUCHING) & ~filled
+    shut_in = ndimage.binary_fill_holes(filled | added, _BY_EDGES) & ~filled
     added |= shut_in
     if not added.any():
         return Closing()
@@ -117,8 +119,8 @@ def _useful(filled: Filled, added: Filled) -> Filled:
 
 
 def _euler(filled: Filled) -> int:
-    """Euler characteristic of filled nodes that belong together by sides alone, as marching cubes joins them: nodes,
-    less edges, plus squares, less cubes between them."""
+    """Euler characteristic of filled nodes as marching cubes joins them: nodes, less edges, plus squares, less cubes
+    between them; and a cell of which two opposite corners alone are empty is filled within."""
 
     def both(grid: Filled, axis: int) -> Filled:
         ahead = tuple(slice(1, None) if k == axis else slice(None) for k in range(3))
@@ -128,23 +130,29 @@ def _euler(filled: Filled) -> int:
     x, y, z = (both(filled, axis) for axis in range(3))
     xy, yz, zx = both(x, 1), both(y, 2), both(z, 0)
     edges, squares = int(x.sum() + y.sum() + z.sum()), int(xy.sum() + yz.sum() + zx.sum())
-    return int(filled.sum()) - edges + squares - int(both(xy, 2).sum())
+    corners = [
+        filled[tuple(slice(o, n - 1 + o) for o, n in zip(corner, filled.shape, strict=True))]
+        for corner in np.ndindex(2, 2, 2)
+    ]
+    six = np.sum(corners, axis=0, dtype=np.int8) == 6
+    rings = sum(int((six & ~corners[k] & ~corners[7 - k]).sum()) for k in range(4))
+    return int(filled.sum()) - edges + squares - int(both(xy, 2).sum()) + rings
 
 
 def _betti(filled: Filled) -> tuple[int, int, int]:
     """Parts, tunnels and hollows."""
     parts = int(ndimage.label(filled)[1])
-    hollows = int(ndimage.label(~np.pad(filled, 1), TOUCHING)[1]) - 1
+    hollows = int(ndimage.label(~np.pad(filled, 1), _BY_EDGES)[1]) - 1
     return parts, parts + hollows - _euler(filled), hollows
 
 
 def _closed(filled: Filled, radius: int) -> Filled:
-    """Closing by a ball of about `radius` steps: cubes and octahedra in turn."""
+    """Closing by a ball of about `radius` steps, and one step more about it: cubes and octahedra in turn."""
     out = np.pad(filled, radius + 1)
     shapes = [TOUCHING if k % 2 else ndimage.generate_binary_structure(3, 1) for k in range(radius)]
     for shape in shapes:
         out = _grown(out, shape)
-    for shape in reversed(shapes):
+    for shape in reversed(shapes[1:]):  # one step less than it grew: a slit in a thin sheet would open again
         out = ~_grown(~out, shape)
     inner = slice(radius + 1, -radius - 1)
     return np.asarray(out[inner, inner, inner] | filled)
@@ -171,15 +179,14 @@ _NEAR = np.abs(_OFFSETS).sum(1) <= 2
 
 
 def _masks(reach: int) -> NDArray[np.uint32]:
-    """(26,) of each neighbour those others that touch it: reach 3 by a corner, 1 by a side."""
+    """(26,) of each neighbour those others that touch it: reach 2 by an edge, 1 by a side."""
     apart = np.abs(_OFFSETS[:, None] - _OFFSETS[None])
     touch = (apart.max(2) == 1) & (apart.sum(2) <= reach)
     bits: NDArray[np.uint32] = (touch * (1 << np.arange(26, dtype=np.uint32))).sum(1, dtype=np.uint32)
     return bits
 
 
-_BY_CORNERS, _BY_SIDES = _masks(3), _masks(1)
-_ALL_BITS = np.uint32((1 << 26) - 1)
+_TOUCHES, _SIDE_BY_SIDE = _masks(2), _masks(1)
 _FACE_BITS = np.uint32(sum(1 << int(k) for k in _FACES))
 _NEAR_BITS = np.uint32(sum(1 << int(k) for k in np.flatnonzero(_NEAR)))
 
@@ -188,13 +195,17 @@ def _flooded(start: NDArray[np.uint32], within: NDArray[np.uint32], masks: NDArr
     """What of `within` hangs together with `start`, for neighbourhoods as bits (N,)."""
     reached = start
     while True:
-        grown = reached
-        for bit in range(26):
-            grown = grown | np.where(reached >> np.uint32(bit) & np.uint32(1), masks[bit], np.uint32(0))
-        grown &= within
+        grown = (reached | _next_to(reached, masks)) & within
         if (grown == reached).all():
             return reached
         reached = grown
+
+
+def _next_to(bits: NDArray[np.uint32], masks: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    found = np.zeros_like(bits)
+    for bit in range(26):
+        found |= np.where(bits >> np.uint32(bit) & np.uint32(1), masks[bit], np.uint32(0))
+    return found
 
 
 def _lowest_bit(bits: NDArray[np.uint32]) -> NDArray[np.uint32]:
@@ -203,13 +214,15 @@ def _lowest_bit(bits: NDArray[np.uint32]) -> NDArray[np.uint32]:
 
 
 def simple(around: NDArray[np.uint32]) -> NDArray[np.bool_]:
-    """Whether a filled node with such filled neighbours (bits) can go without a change of topology: the empty ones hang
-    together by corners, and the filled ones that share a side with it by sides, within the 18 nearest."""
-    empty = ~around & _ALL_BITS
-    near = around & _NEAR_BITS
-    sides = near & _FACE_BITS
-    out = _flooded(_lowest_bit(empty), empty, _BY_CORNERS) == empty
-    whole = _flooded(_lowest_bit(sides), near, _BY_SIDES)
+    """Whether a filled node with such filled neighbours (bits) can go without a change of topology: the empty ones of
+    the 18 nearest hang together by edges, and the filled ones that share a side with it by sides, among what is up to
+    three steps away (the neighbourhoods of Bertrand 1994)."""
+    empty = ~around & _NEAR_BITS
+    sides = around & _FACE_BITS
+    edges = _next_to(sides, _SIDE_BY_SIDE) & around & _NEAR_BITS
+    near = sides | edges | _next_to(edges, _SIDE_BY_SIDE) & around
+    out = _flooded(_lowest_bit(empty), empty, _TOUCHES) == empty
+    whole = _flooded(_lowest_bit(sides), near, _SIDE_BY_SIDE)
     return np.asarray((empty != 0) & (sides != 0) & out & ((sides & ~whole) == 0))
 
 
