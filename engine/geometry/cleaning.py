@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from ..errors import EngineError
@@ -51,6 +53,25 @@ def stray_points(points: FloatArray, neighbours: int = 8) -> Mask:
         distance = cKDTree(points[kept]).query(points[again], k=neighbours + 1)[0]
         stray[again[distance[:, -1] > 1.7 * reach[again]]] = True
     return stray
+
+
+CRUMB, APART = 0.005, 0.06
+"""Of a cloud's points, and of its extent: what is smaller and farther from the rest belongs to something else."""
+
+
+def crumbs(points: FloatArray) -> Mask:
+    """(N,) True where a point of (N, 3) belongs to a few that hang together apart from the rest: what a mask cut out
+    with an object and is no part of it."""
+    low, high = np.percentile(points.astype(np.float64), [1.0, 99.0], axis=0)
+    cell = APART * float((high - low).max())
+    if cell <= 0:
+        return np.zeros(len(points), bool)
+    cells, of = np.unique(np.floor((points - low) / cell).astype(np.int64), axis=0, return_inverse=True)
+    pairs = cKDTree(cells).query_pairs(1.0, p=np.inf, output_type="ndarray")
+    links = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(cells), len(cells)))
+    part = connected_components(links, directed=False)[1][of.reshape(-1)]
+    small: Mask = np.bincount(part)[part] < CRUMB * len(points)
+    return small
 
 
 SAME_SHARE = 0.98

@@ -12,7 +12,7 @@ from ...completion.evidence import estimate_noise
 from ...completion.viewpoint import seen_from
 from ...errors import InputError
 from ...frames import up_rotation
-from ...geometry.cleaning import doubtful_normals, orientation_agreement, stray_points
+from ...geometry.cleaning import crumbs, doubtful_normals, orientation_agreement, stray_points
 from ...geometry.clouds import PointCloud
 from ...geometry.sampling import estimate_normals, remove_duplicates, sample_cloud, subsample
 from ...geometry.support import Support, camera_up, find_support
@@ -73,6 +73,10 @@ def scan_of(
         cloud, support = _stood(cloud, request, origin, image_up, about, strays=not arrays.has_faces)
     if support is not None and support.level:
         image_up = None
+    if image_up is not None and support is None and request.ground == "auto":  # a table may have left a few points
+        before = len(cloud.points)
+        cloud = cloud.at(~crumbs(cloud.points))
+        about["strays"] += before - len(cloud.points)
     if image_up is not None and cloud.viewpoint is None:
         about["viewpoint"] = True
         cloud = replace(cloud, viewpoint=origin.astype(np.float32))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.geometry.cleaning import doubtful_normals, orientation_agreement, stray_points
+from engine.geometry.cleaning import crumbs, doubtful_normals, orientation_agreement, stray_points
 from tests.engine.geometry.makers import box_surface, table
 
 Array = np.ndarray
@@ -95,3 +95,17 @@ def test_normals_of_another_frame_or_of_nothing_are_not_believed() -> None:
     other /= np.linalg.norm(other, axis=1, keepdims=True)
     for wrong in (normals[:, [1, 2, 0]], normals[::-1], other):
         assert "nothing to do" in doubtful_normals(points, wrong)
+
+
+def test_a_few_points_apart_are_crumbs_and_parts_of_the_thing_are_none() -> None:
+    rng = np.random.default_rng(0)
+    seat = rng.uniform([-0.5, -0.5, 0.4], [0.5, 0.5, 0.45], (4000, 3))
+    leg = rng.uniform([0.4, 0.4, 0.0], [0.45, 0.45, 0.4], (300, 3))
+    lamp = rng.uniform([-0.1, -0.1, 0.8], [0.1, 0.1, 0.9], (60, 3))  # apart, and more than a few
+    scraps = np.array([1.0, 1.0, 0.0]) + rng.normal(0, 0.01, (9, 3))
+    points = np.concatenate([seat, leg, lamp, scraps]).astype(np.float32)
+    found = crumbs(points)
+    assert found[-9:].all() and not found[:-9].any()
+    moved = (1000 * points @ np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1]]) + 5e3).astype(np.float32)
+    assert np.array_equal(crumbs(moved), found)
+    assert not crumbs(np.zeros((20, 3), np.float32)).any()
