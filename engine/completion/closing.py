@@ -33,7 +33,7 @@ LATTICE = Lattice(CELLS + 1, STEP)
 """Its nodes are those of marching cubes at `CELLS`: its solid has the very tunnels of that mesh."""
 RADIUS, BLIND_RADIUS = 2, 1
 """Steps: gaps up to twice as wide are closed; and where nobody knows what was looked through."""
-HALF, FADES = 0.8, 2
+HALF, FADES = 0.5, 2
 """Half the thickness of what is filled in, in steps, and how many steps about it the field is changed at most."""
 
 
