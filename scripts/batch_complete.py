@@ -465,6 +465,7 @@ def mesh_of(obj: bpy.types.Object, materials: tuple[Material, ...] = ()) -> Mesh
     # A result object has no parent: its own matrix is where it stands.
     world = np.array(obj.matrix_basis, np.float64)
     found = Mesh(transform_points(vertices.reshape(-1, 3), world), faces.reshape(-1, 3), None)
+    found.own_frame = np.array(Matrix.LocRotScale(obj.location, obj.rotation_euler, None), np.float64)
     found.colours = read_colours(mesh, len(found.vertices))
     if SEEN in mesh.attributes:
         found.seen = np.empty(len(found.vertices), bool)

@@ -21,8 +21,9 @@ class MeshArrays:
     code: what the prior knows the shape by, float32 of any shape, and pose: (4, 4) float64, canonical frame -> the
     vertices' frame; both None for a mesh without a code.
     colours: (V, 3) float32, sRGB in 0..1.  seen: (V,) bool, whether that was observed.  face_materials: (F,) int32,
-    number of a material among those that were sent, -1 for none.  uvs: (F, 3, 2) float32, of the faces' corners. Each
-    None where the engine sent none.
+    number of a material among those that were sent, -1 for none.  uvs: (F, 3, 2) float32, of the faces' corners.
+    own_frame: (4, 4) float64, rigid, from the object's own frame (origin in the middle of its base, front -y) to the
+    vertices'. Each None where the engine sent none.
     """
 
     vertices: np.ndarray
@@ -36,6 +37,7 @@ class MeshArrays:
     seen: np.ndarray | None = None
     face_materials: np.ndarray | None = None
     uvs: np.ndarray | None = None
+    own_frame: np.ndarray | None = None
 
     @classmethod
     def of(
@@ -139,7 +141,8 @@ def decode_mesh(data: bytes) -> MeshArrays:
     """NPZ bytes -> MeshArrays. Never unpickles. Raises EngineProblem('bad_answer') where the bytes are not a mesh."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            wanted = ("vertices", "faces", "normals", "code", "pose", "colours", "seen", "face_materials", "uvs")
+            looks = ("colours", "seen", "face_materials", "uvs")
+            wanted = ("vertices", "faces", "normals", "code", "pose", "own_frame", *looks)
             arrays = {name: archive[name] for name in wanted if name in archive.files}
         vertices, faces = arrays["vertices"], arrays["faces"]
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as error:
@@ -149,10 +152,15 @@ def decode_mesh(data: bytes) -> MeshArrays:
     normals = arrays.get("normals")
     if normals is not None and (normals.dtype.kind != "f" or normals.size == 0):
         normals = None
-    looks = [arrays.get(name) for name in ("colours", "seen", "face_materials", "uvs")]
-    if any(array is not None and array.dtype.kind not in "fiub" for array in looks):
+    look = [arrays.get(name) for name in looks]
+    if any(array is not None and array.dtype.kind not in "fiub" for array in look):
         raise bad_answer("A mesh came with colours or materials that are not numbers.")
-    mesh = MeshArrays.of(vertices, faces, normals, *looks)
+    mesh = MeshArrays.of(vertices, faces, normals, *look)
+    own = arrays.get("own_frame")
+    if own is not None:
+        if own.dtype.kind != "f" or own.shape != (4, 4) or not np.isfinite(own).all():
+            raise bad_answer("A mesh came with a frame of its own that is no matrix.")
+        mesh.own_frame = np.array(own, np.float64)
     code, pose = arrays.get("code"), arrays.get("pose")
     if code is not None:
         if code.dtype.kind != "f" or not np.isfinite(code).all():

@@ -84,6 +84,23 @@ def placement(frame: np.ndarray) -> tuple[Matrix, np.ndarray | None]:
     return Matrix.Translation(frame[:3, 3].tolist()), linear
 
 
+def in_own_frame(
+    matrix: Matrix, bake: np.ndarray | None, own: np.ndarray | None
+) -> tuple[Matrix, np.ndarray | None]:
+    """As `placement` gives them, for an object that has its own frame (4, 4) within the sent one: its axes and origin
+    lie there, and the vertices where they were. The same where there is none, or where the object would be sheared."""
+    if own is None:
+        return matrix, bake
+    before = np.eye(4) if bake is None else bake
+    rigid = before @ own
+    scale = np.linalg.norm(rigid[:3, :3], axis=0)
+    rigid[:3, :3] /= scale
+    if not np.allclose(rigid[:3, :3] @ rigid[:3, :3].T, np.eye(3), atol=1e-5):
+        return matrix, bake
+    placed, sheared = placement(np.array(matrix, np.float64) @ rigid)
+    return (matrix, bake) if sheared is not None else (placed, np.linalg.inv(rigid) @ before)
+
+
 def swap_mesh(obj: bpy.types.Object, mesh: bpy.types.Mesh) -> None:
     old = obj.data
     obj.data = mesh

@@ -7,6 +7,7 @@ from typing import Any
 
 import bpy
 import numpy as np
+from mathutils import Matrix
 
 from ..carried import alignment, answers, code
 from ..carried.pose import has_pose, store_pose
@@ -17,7 +18,7 @@ from ..link.problem import EngineProblem
 from ..scene.appearance import dress
 from ..scene.read import Scan
 from ..scene.reference import PREVIEW_PROPERTY, Reference
-from ..scene.write import build_mesh, hide, move_to, placement, swap_mesh
+from ..scene.write import build_mesh, hide, in_own_frame, move_to, placement, swap_mesh
 from .base import JobWriter
 
 
@@ -34,6 +35,8 @@ class ResultWriter(JobWriter):
         self.label = label
         self.clouds = clouds
         self._matrix, self._bake = placement(scan.frame)
+        self._places: dict[int, Matrix] = {}
+        """Where each result's object stands."""
 
     @property
     def name(self) -> str:
@@ -67,13 +70,16 @@ class ResultWriter(JobWriter):
         if count > 1:
             made = self.made_collections[0].find(bpy.data.collections) if self.made_collections else None
             homes = [made or self._new_collection(f"{self.scan.source.name} Hypotheses", homes)]
-        mesh = build_mesh(self.name, arrays, self._bake)
+        matrix, bake = in_own_frame(self._matrix, self._bake, arrays.own_frame)
+        self._places[number] = matrix
+        mesh = build_mesh(self.name, arrays, bake)
         dress(mesh, arrays, self.scan.look)
         obj = self._find_preview() if number == 0 else None
         if obj is None:
-            obj = self._new_object(self.name, mesh, homes)
+            obj = self._new_object(self.name, mesh, homes, matrix)
         else:
             swap_mesh(obj, mesh)
+            obj.matrix_world = matrix
             del obj[PREVIEW_PROPERTY]
             obj.hide_select = False
             obj.name = self.name
@@ -85,7 +91,7 @@ class ResultWriter(JobWriter):
             obj.hide_render = True
             hide(obj, True)
         if arrays.code is not None and arrays.pose is not None:
-            code.store(obj, arrays.code, self._local(arrays.pose))
+            code.store(obj, arrays.code, self._local(arrays.pose, number))
         self._remember(number, obj, arrays)
         return obj
 
@@ -104,7 +110,7 @@ class ResultWriter(JobWriter):
                 obj["shapewright_score"] = float(row["score"])
             pose = pose_in(row) or pose_in(report)
             if pose is not None and not has_pose(obj):
-                store_pose(obj, self._local(np.array(pose)))
+                store_pose(obj, self._local(np.array(pose), number))
             code.name_class(obj, request.get("class_name") or row.get("classes") or report.get("classes"))
         if not results:
             return
@@ -115,9 +121,9 @@ class ResultWriter(JobWriter):
         if request.get("align") != "none" and not request.get("pose"):
             alignment.show_alignment(results[0][1], source)
 
-    def _local(self, pose: np.ndarray) -> np.ndarray:
-        """Canonical -> sent frame, as canonical -> the result's own coordinates: so it moves with the object."""
-        return np.linalg.inv(np.array(self._matrix, np.float64)) @ self.scan.frame @ pose
+    def _local(self, pose: np.ndarray, number: int) -> np.ndarray:
+        """Canonical -> sent frame, as canonical -> a result's own coordinates: so it moves with the object."""
+        return np.linalg.inv(np.array(self._places[number], np.float64)) @ self.scan.frame @ pose
 
     def _homes(self) -> list[bpy.types.Collection]:
         """The collections that results go to: the source's own."""
@@ -132,9 +138,11 @@ class ResultWriter(JobWriter):
         own = [collection for collection in collections if collection.library is None]
         return own or [bpy.context.scene.collection]
 
-    def _new_object(self, name: str, mesh: bpy.types.Mesh, homes: Iterable[bpy.types.Collection]) -> bpy.types.Object:
+    def _new_object(
+        self, name: str, mesh: bpy.types.Mesh, homes: Iterable[bpy.types.Collection], matrix: Matrix | None = None
+    ) -> bpy.types.Object:
         obj = bpy.data.objects.new(name, mesh)
-        obj.matrix_world = self._matrix
+        obj.matrix_world = self._matrix if matrix is None else matrix
         for collection in homes:
             collection.objects.link(obj)
         return obj

@@ -17,7 +17,7 @@ from ..link.mesh_arrays import MeshArrays
 from ..link.problem import EngineProblem
 from ..scene.reference import Reference
 from ..scene.transform import transform_points
-from ..scene.write import build_mesh, placement
+from ..scene.write import build_mesh, in_own_frame, placement
 from .base import JobWriter
 
 GAP = 1.25
@@ -66,14 +66,15 @@ class SetWriter(JobWriter):
                 "Try another seed, or raise the resolution.",
             )
         collection = self._collection()
-        mesh = build_mesh(self.name, arrays, self._bake)
+        matrix, bake = in_own_frame(self._matrix, self._bake, arrays.own_frame)
+        mesh = build_mesh(self.name, arrays, bake)
         obj = bpy.data.objects.new(f"{self.name} {number + 1}", mesh)
         mesh.name = obj.name
         vertices = arrays.vertices if self._bake is None else transform_points(arrays.vertices, self._bake)
-        obj.matrix_world = Matrix.Translation(self.place(number, vertices)) @ self._matrix
+        obj.matrix_world = Matrix.Translation(self.place(number, vertices)) @ matrix
         collection.objects.link(obj)
         if arrays.code is not None and arrays.pose is not None:
-            code.store(obj, arrays.code, arrays.pose if self._bake is None else self._bake @ arrays.pose)
+            code.store(obj, arrays.code, arrays.pose if bake is None else bake @ arrays.pose)
         if self.start_frame is not None:
             self._show_in_turn(obj, number, count)
         self._remember(number, obj, arrays)

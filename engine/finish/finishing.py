@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from ..geometry.meshes import Mesh
 from ..surfaces.decimation import decimate
@@ -27,3 +29,11 @@ def finished(mesh: Mesh, finish: Finish, resolution: int, scale: float) -> Mesh:
     if finish.max_faces:
         mesh = decimate(mesh, finish.max_faces, shortest_edge(resolution, scale))
     return unwrapped(mesh) if finish.uvs else mesh
+
+
+def standing(mesh: Mesh) -> Mesh:
+    """A canonical mesh that knows its own frame: the origin in the middle of its base, the axes as they are."""
+    low, high = mesh.vertices.min(axis=0).astype(np.float64), mesh.vertices.max(axis=0).astype(np.float64)
+    own = np.eye(4)
+    own[:3, 3] = [(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, low[2]]
+    return replace(mesh, own_frame=own)

@@ -29,6 +29,8 @@ class Mesh:
     seen: (V,) bool, whether a vertex's look was observed, else it is a guess; None: nobody asked.
     materials, face_materials: (F,) int32 into them, -1 for a face without one; None where no face has any.
     uvs: (F, 3, 2) float32 in 0..1, of the corners of the faces, v upwards; None for a mesh that is not unwrapped.
+    own_frame: (4, 4) float64, rigid, from the object's own frame (origin in the middle of its base, z up, front -y) to
+    that of the vertices; None where nobody knows. The vertices are not in it: a scene gives the object this matrix.
     """
 
     vertices: FloatArray
@@ -39,6 +41,7 @@ class Mesh:
     materials: tuple[Material, ...] = ()
     face_materials: IntArray | None = None
     uvs: FloatArray | None = None
+    own_frame: NDArray[np.float64] | None = None
 
 
 def material_colours(mesh: Mesh) -> FloatArray | None:

@@ -194,7 +194,11 @@ class Reporter:
 def mesh_to_scene(mesh: Mesh, to_scene: Similarity) -> Mesh:
     """A mesh of the canonical (or any other) frame in the scene."""
     normals = None if mesh.normals is None else to_scene.apply_to_directions(mesh.normals)
-    return replace(mesh, vertices=to_scene.apply(mesh.vertices), normals=normals)
+    own = None
+    if mesh.own_frame is not None:
+        own = to_scene.after(Similarity.from_matrix(mesh.own_frame)).matrix()
+        own[:3, :3] /= to_scene.scale
+    return replace(mesh, vertices=to_scene.apply(mesh.vertices), normals=normals, own_frame=own)
 
 
 # ---------------------------------------------------------------------------------------------------------- the report

@@ -13,7 +13,7 @@ from ..device import describe_device, resolve_device
 from ..errors import Cancelled, JobFailed
 from ..fields.shapes import Parts, Patches, Shape
 from ..finish import soundness
-from ..finish.finishing import Finish, finished
+from ..finish.finishing import Finish, finished, standing
 from ..generation.codes import CRUMBS, decode, largest_piece, latent_of, prior_of
 from ..geometry.connected import is_watertight
 from ..geometry.meshes import Mesh
@@ -86,7 +86,7 @@ class Delivery:
         """
         extracted = self.extract(shape, number, place)
         if extracted is not None:
-            extracted = finished(extracted, self.ending, self.resolution, to_scene.scale)
+            extracted = standing(finished(extracted, self.ending, self.resolution, to_scene.scale))
             self.hand_out(extracted, code, to_scene, number, row, measure)
 
     def extract(self, shape: Shape, number: int, place: tuple[int, int]) -> Mesh | None:

@@ -47,7 +47,7 @@ _OF_ALL: dict[str, Member] = {"kept": rows("fiu"), "kept_normals": rows("fiu"), 
                            "viewpoints": rows("f", MAX_SCANS), "scans": one_each("iu")}  # fmt: skip
 _MESH_MEMBERS = {
     "vertices": rows("f"), "faces": rows("iu", 2 * MAX_ROWS), "normals": rows("f"), "colours": rows("f"),
-    "seen": one_each("iu"), "uvs": corners("f"), "code": CODE, "pose": POSE, **_MATERIALS,
+    "seen": one_each("iu"), "uvs": corners("f"), "own_frame": POSE, "code": CODE, "pose": POSE, **_MATERIALS,
 }  # fmt: skip
 
 
@@ -183,8 +183,9 @@ def _shape(members: dict[str, NDArray[Any]], suffix: str) -> JobArrays:
 
 def pack_mesh(mesh: Mesh, code: ShapeCode | None = None) -> bytes:
     """Mesh -> NPZ with vertices (V, 3) float32, faces (F, 3) int32, normals (V, 3) float32 (made where absent), and,
-    where the mesh has them, colours (V, 3) float32, seen (V,) uint8, uvs (F, 3, 2), face_materials (F,) int32 with
-    material_names (M,) and material_colours (M, 3) float32, NaN for unknown, code float32 and pose (4, 4) float64."""
+    where the mesh has them, colours (V, 3) float32, seen (V,) uint8, uvs (F, 3, 2) float32, own_frame (4, 4) float64,
+    face_materials (F,) int32 with material_names (M,) and material_colours (M, 3) float32, NaN for unknown, code
+    float32 and pose (4, 4) float64."""
     vertices = np.asarray(mesh.vertices, np.float32)
     faces = np.asarray(mesh.faces, np.int32)
     normals = mesh.normals if mesh.normals is not None else vertex_normals(Mesh(vertices, faces))
@@ -193,6 +194,8 @@ def pack_mesh(mesh: Mesh, code: ShapeCode | None = None) -> bytes:
         members["colours"] = np.asarray(mesh.colours, np.float32)
     if mesh.uvs is not None:
         members["uvs"] = np.asarray(mesh.uvs, np.float32)
+    if mesh.own_frame is not None:
+        members["own_frame"] = np.asarray(mesh.own_frame, np.float64)
     if mesh.seen is not None:
         members["seen"] = np.asarray(mesh.seen, np.uint8)
     return write_npz(members | _material_members(mesh.materials, mesh.face_materials) | _code_members(code))
@@ -213,7 +216,10 @@ def unpack_mesh(source: Path | bytes) -> tuple[Mesh, ShapeCode | None]:
     if uvs is not None and (len(uvs) != len(faces) or not ((uvs >= 0) & (uvs <= 1)).all()):
         raise malformed(f"There are {len(faces)} faces, and 'uvs' has {len(uvs)} rows or numbers outside 0 to 1.")
     uvs = None if uvs is None else np.ascontiguousarray(uvs, np.float32)
-    return Mesh(vertices, faces, normals, colours, seen, *_materials(members, len(faces)), uvs), _code(members)
+    own = None if "own_frame" not in members else np.asarray(members["own_frame"], np.float64)
+    if own is not None and not np.isfinite(own).all():
+        raise malformed("'own_frame' has numbers that are not finite.")
+    return Mesh(vertices, faces, normals, colours, seen, *_materials(members, len(faces)), uvs, own), _code(members)
 
 
 # --------------------------------------------------------------------------------------------------------------- parts

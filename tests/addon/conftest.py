@@ -69,7 +69,7 @@ def addon(extension_zip: Path) -> SimpleNamespace:
         "link": ("client", "connections", "engine_command", "job_thread", "mesh_arrays", "multipart", "problem"),
         "link.connections": ("local",),
         "scene": ("read", "reference", "viewpoint", "write", "quads"),
-        "carried": ("code",),
+        "carried": ("code", "pose"),
         "writers": ("in_place", "side_by_side"),
         "session": ("blender",),
         "features.slide": ("driving", "values"),

@@ -52,7 +52,11 @@ def stood_up(raw: Raw, turn: Float64Array) -> Raw:
 def mesh_in(mesh: Mesh, turn: Float64Array) -> Mesh:
     """A mesh of the scene in a file's axes. turn: from the file's axes to the scene's."""
     normals = None if mesh.normals is None else turned(mesh.normals, turn.T)
-    return dataclasses.replace(mesh, vertices=turned(mesh.vertices, turn.T), normals=normals)
+    own = None
+    if mesh.own_frame is not None:
+        own = np.eye(4)
+        own[:3] = turn.T @ mesh.own_frame[:3]
+    return dataclasses.replace(mesh, vertices=turned(mesh.vertices, turn.T), normals=normals, own_frame=own)
 
 
 def cloud_in(cloud: PointCloud, turn: Float64Array) -> PointCloud:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from ..meshes import Material, Mesh, cut_at_seams
 from .gates import Float64Array
@@ -15,7 +17,14 @@ from .gltf_arrays import Z_UP
 
 
 def write_glb(mesh: Mesh, offset: Float64Array) -> bytes:
-    """An offset becomes the node's translation, which JSON carries in double precision."""
+    """An offset becomes the node's translation, which JSON carries in double precision; the mesh's own frame its
+    translation and rotation."""
+    own = np.eye(4)
+    if mesh.own_frame is not None:
+        own = mesh.own_frame
+        normals = None if mesh.normals is None else (mesh.normals @ own[:3, :3]).astype(np.float32)
+        local = ((mesh.vertices - own[:3, 3]) @ own[:3, :3]).astype(np.float32)
+        mesh = replace(mesh, vertices=local, normals=normals)
     uvs: NDArray[np.float32] | None = None
     if mesh.uvs is not None:
         mesh, uvs = cut_at_seams(mesh)
@@ -63,8 +72,10 @@ def write_glb(mesh: Mesh, offset: Float64Array) -> bytes:
         views.append({"buffer": 0, "byteOffset": at, "byteLength": array.nbytes, "target": target})
         at += array.nbytes  # multiples of four, as glTF asks
     node: dict[str, Any] = {"mesh": 0}
-    if offset.any():
-        node["translation"] = (offset @ Z_UP).tolist()
+    if (offset + own[:3, 3]).any():
+        node["translation"] = ((offset + own[:3, 3]) @ Z_UP).tolist()
+    if (own[:3, :3] != np.eye(3)).any():
+        node["rotation"] = Rotation.from_matrix(Z_UP.T @ own[:3, :3] @ Z_UP).as_quat().tolist()
     tree = {
         "asset": {"version": "2.0", "generator": "Shapewright"},
         "scene": 0,

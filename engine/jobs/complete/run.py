@@ -18,7 +18,7 @@ from ...completion.settings import CompletionSettings
 from ...device import resolve_device
 from ...errors import Cancelled, InputError
 from ...finish.colours import observed
-from ...finish.finishing import Finish, finished
+from ...finish.finishing import Finish, finished, standing
 from ...generation.codes import encode_mesh
 from ...geometry.clouds import PointCloud
 from ...geometry.meshes import Mesh
@@ -148,7 +148,7 @@ def run_complete(request: CompleteRequest, arrays: JobArrays | None, callbacks: 
         mesh, own = answer.mesh, _to_input(answer.completion, placed)
         if prior.latent is not None:  # of the whole, so that it decodes without this evidence
             codes.append(ShapeCode(encode_mesh(prior, mesh).cpu().numpy(), own.matrix()))
-        mesh = finished(mesh, Finish(request.max_faces, request.uvs), request.resolution, own.scale)
+        mesh = standing(finished(mesh, Finish(request.max_faces, request.uvs), request.resolution, own.scale))
         clock.lap("measure")
         look = None if seen is None else seen.look(mesh_to_scene(mesh, to_input.inverse().after(own)))
         looks.append(look)
