@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from ..meshes import Material, Mesh, cut_at_seams
 from .gates import Float64Array
@@ -75,7 +74,7 @@ def write_glb(mesh: Mesh, offset: Float64Array) -> bytes:
     if (offset + own[:3, 3]).any():
         node["translation"] = ((offset + own[:3, 3]) @ Z_UP).tolist()
     if (own[:3, :3] != np.eye(3)).any():
-        node["rotation"] = Rotation.from_matrix(Z_UP.T @ own[:3, :3] @ Z_UP).as_quat().tolist()
+        node["rotation"] = _quaternion(Z_UP.T @ own[:3, :3] @ Z_UP)
     tree = {
         "asset": {"version": "2.0", "generator": "Shapewright"},
         "scene": 0,
@@ -111,6 +110,15 @@ def _material(material: Material, coloured: bool) -> dict[str, Any]:
         factor[:3] = _linear(np.array([material.colour]))[0].tolist()
     physical = {"baseColorFactor": factor, "metallicFactor": 0.0, "roughnessFactor": 0.8}
     return {"name": material.name, "pbrMetallicRoughness": physical}
+
+
+def _quaternion(rotation: NDArray[np.float64]) -> list[float]:
+    """(x, y, z, w) of a rotation: the largest eigenvector of a matrix of its entries (Bar-Itzhack 2000). SciPy has it;
+    Blender's Python, which writes too, has no SciPy."""
+    (a, b, c), (d, e, f), (g, h, i) = rotation
+    entries = [[a - e - i, d + b, g + c, h - f], [d + b, e - a - i, h + f, c - g],
+               [g + c, h + f, i - a - e, d - b], [h - f, c - g, d - b, a + e + i]]  # fmt: skip
+    return [float(value) for value in np.linalg.eigh(np.array(entries))[1][:, -1]]
 
 
 def _linear(colours: NDArray[Any]) -> NDArray[np.float64]:
