@@ -35,6 +35,8 @@ RADIUS, BLIND_RADIUS = 2, 1
 """Steps: gaps up to twice as wide are closed; and where nobody knows what was looked through."""
 HALF, FADES = 0.5, 2
 """Half the thickness of what is filled in, in steps, and how many steps about it the field is changed at most."""
+APART, CRUMB = 10, 0.002
+"""Steps up to which a part is joined to the rest, and of how small a share of the solid it is left alone."""
 
 
 @dataclass
@@ -59,7 +61,9 @@ class Closing:
 def closing(mesh: Mesh, field: Field, seen: PointCloud, device: torch.device | str = "cpu") -> Closing:
     """mesh: of the field, canonical, closed.  seen: what was observed, canonical."""
     filled = filled_by(mesh, LATTICE)
-    added = membranes_of(filled, seen)
+    looked = None if seen.viewpoint is None else LookedThrough(seen.points, seen.viewpoint, seen.scans)
+    added = membranes_of(filled, looked)
+    added |= bridges_of(filled | added, looked)
     before, after = _betti(filled), _betti(filled | added)
     # What is shut in now nobody sees, and no printer wants: it is filled.
     shut_in = ndimage.binary_fill_holes(filled | added, _BY_EDGES) & ~filled
@@ -78,16 +82,53 @@ def closing(mesh: Mesh, field: Field, seen: PointCloud, device: torch.device | s
     return Closing(told, before[1] - after[1], before[0] - after[0], before[2])
 
 
-def membranes_of(filled: Filled, seen: PointCloud) -> Filled:
-    """What closes the narrow tunnels and gaps of a solid on `LATTICE`, one node thick."""
-    added = _closed(filled, BLIND_RADIUS if seen.viewpoint is None else RADIUS) & ~filled
-    if seen.viewpoint is not None and added.any():
+def membranes_of(filled: Filled, looked: LookedThrough | None) -> Filled:
+    """What closes the narrow tunnels and gaps of a solid on `LATTICE`, one node thick. looked: None where nobody knows
+    what was looked through."""
+    added = _closed(filled, BLIND_RADIUS if looked is None else RADIUS) & ~filled
+    return _useful(filled, thinned(filled, _not_open(added, looked)))
+
+
+def _not_open(added: Filled, looked: LookedThrough | None) -> Filled:
+    """Without what was looked through."""
+    if looked is not None and added.any():
         nodes = np.argwhere(added)
         places = LATTICE.points(nodes).astype(np.float64)
-        looked = LookedThrough(seen.points, seen.viewpoint, seen.scans)
-        seen_open = nodes[looked(places) | looked.beside(places)]
-        added[tuple(seen_open.T)] = False
-    return _useful(filled, thinned(filled, added))
+        added[tuple(nodes[looked(places) | looked.beside(places)].T)] = False
+    return added
+
+
+def bridges_of(filled: Filled, looked: LookedThrough | None) -> Filled:
+    """What joins parts to the rest of a solid where they come nearest, across at most `APART` steps of space that may
+    be filled; parts under `CRUMB` of the solid stay alone."""
+    added = np.zeros_like(filled)
+    if looked is None:
+        return added
+    part, count = ndimage.label(filled)
+    sizes = np.bincount(part.ravel(), minlength=count + 1)[1:]
+    for number in np.argsort(-sizes)[1:] + 1:
+        if sizes[number - 1] < CRUMB * sizes.sum():
+            continue
+        own, others = part == number, (part > 0) & (part != number)
+        place = ndimage.find_objects(own)[0]
+        box = tuple(
+            slice(max(0, side.start - APART - 2), min(size, side.stop + APART + 2))
+            for side, size in zip(place, filled.shape, strict=True)
+        )
+        if not others[box].any():
+            continue
+        away = ndimage.distance_transform_edt(~own[box])
+        gap = float(away[others[box]].min())
+        if gap > APART:
+            continue
+        between = away + ndimage.distance_transform_edt(~others[box]) <= gap + 1.0
+        bridge = np.zeros_like(filled)
+        bridge[box] = between & ~filled[box]
+        bridge = _not_open(bridge, looked)
+        joined, _ = ndimage.label(filled[box] | bridge[box])
+        if len(np.intersect1d(joined[own[box]], joined[others[box]])):
+            added |= bridge
+    return added
 
 
 def _useful(filled: Filled, added: Filled) -> Filled:

@@ -94,6 +94,17 @@ def test_a_broken_leg_is_whole_again_and_a_loop_is_not_made() -> None:
     assert closed(beside, np.zeros((0, 3), np.float32), None).handles == 0
 
 
+@pytest.mark.parametrize("looked_through", [False, True])
+def test_parts_near_one_another_are_joined_unless_one_saw_between_them(looked_through: bool) -> None:
+    gap = 7 * STEP
+    seat, foot = box((0.3, 0.05, 0.05), (0, 0, 0.05 + 0.5 * gap)), box((0.05, 0.05, 0.2), (0, 0, -0.2 - 0.5 * gap))
+    apart = both(seat, foot)
+    assert topology(mesh_of(apart)).parts == 2
+    # A board before the gap hides it; else the sensor sees the background between them.
+    seen = raster(apart if looked_through else both(apart, box((0.3, 0.01, 0.1), (0, -0.4, 0))), 300)
+    assert closed(apart, seen, EYE).parts == (2 if looked_through else 1)
+
+
 def test_what_is_shut_in_is_filled() -> None:
     hollow = without(box((0.3, 0.3, 0.3)), box((0.2, 0.2, 0.2)))
     assert topology(mesh_of(hollow)).cavities == 1
