@@ -49,7 +49,7 @@ class CompleteRequest(FinishedRequest):
     ground: Ground = "auto"
     """auto = a floor under the object is found and left out; keep = all points are the object's"""
     close_gaps: bool = True
-    """whether tunnels and gaps of a few cells are closed, and parts near one another joined, where nobody looked through"""
+    """whether gaps and tunnels of a few cells are closed and parts near one another joined, unless one saw through them"""
     seed: Seed = 0
 
 
