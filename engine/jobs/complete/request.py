@@ -49,7 +49,7 @@ class CompleteRequest(FinishedRequest):
     ground: Ground = "auto"
     """auto = a floor under the object is found and left out; keep = all points are the object's"""
     close_gaps: bool = True
-    """whether gaps and tunnels of a few cells are closed and parts near one another joined, unless one saw through them"""
+    """whether gaps of a few cells are closed and parts near one another joined, unless one saw through there"""
     seed: Seed = 0
 
 
