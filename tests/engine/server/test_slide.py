@@ -141,7 +141,7 @@ def test_a_slider_does_not_wait_for_the_running_job(slow: Client) -> None:
     job = slow.submit({"kind": "selftest", "steps": 1000, "step_seconds": 0.1})
     slow.wait_for(job, "started")
     answer = slide(slow)
-    assert answer.status_code == 200 and json.loads(answer.headers["Shapewright-Report"]) == {"seed": 0}
+    assert answer.status_code == 200 and json.loads(answer.headers["Shapewright-Report"]) == {"seed": 0, "notes": []}
     with np.load(io.BytesIO(answer.content)) as mesh:
         assert mesh["vertices"].shape == (0, 3)
     assert slow.job(job)["state"] == "running"
