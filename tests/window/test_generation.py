@@ -110,7 +110,8 @@ def command_line(log, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_one_seed_gives_the_same_shapes_in_the_window_in_the_background_and_from_the_command_line(
     output, command_line, kind, count
 ):
-    """Vertex by vertex, in the objects' own coordinates: where they are put in the scene is undone by that."""
+    """Vertex by vertex: bit by bit in Blender, in the objects' own coordinates. Files hold the engine's frame, of which
+    an object's origin has moved to the middle of its base: codes and faces to the last bit, places to rounding."""
     in_window = arrays_of(output / f"window_{kind}.npz")
     others = {
         "blender -b": arrays_of(output / f"background_{kind}.npz"),
@@ -122,8 +123,14 @@ def test_one_seed_gives_the_same_shapes_in_the_window_in_the_background_and_from
     for name, shapes in others.items():
         assert len(shapes) == (3 if name == "batch script" else count), name
         for number, (one, other) in enumerate(zip(in_window, shapes, strict=False)):
-            for ours, theirs in zip(one, other, strict=True):
-                np.testing.assert_array_equal(ours, theirs, err_msg=f"{name}, shape {number}")
+            about = f"{name}, shape {number}"
+            for ours, theirs in zip(one[1:], other[1:], strict=True):
+                np.testing.assert_array_equal(ours, theirs, err_msg=about)
+            if name == "blender -b":
+                np.testing.assert_array_equal(one[0], other[0], err_msg=about)
+            else:
+                ours, theirs = (places.astype(np.float64) - places.min(0) for places in (one[0], other[0]))
+                np.testing.assert_allclose(ours, theirs, atol=3e-7, err_msg=about)
 
 
 def test_the_mesh_follows_while_a_slider_is_dragged(facts):
