@@ -93,7 +93,11 @@ def tell(report: dict[str, Any], loaded: Loaded, up: str = "+z") -> None:
         settings["viewpoint"] = (back[:3, :3] @ settings["viewpoint"] + back[:3, 3]).tolist()
     if isinstance(settings, dict) and "up" in settings:
         settings["up"] = up
-    ground = (report.get("evidence") or {}).get("ground")
+    evidence = report.get("evidence") or {}
+    found = evidence.get("viewpoint_found")
+    if isinstance(found, dict):
+        found["at"] = (back[:3, :3] @ found["at"] + back[:3, 3]).tolist()
+    ground = evidence.get("ground")
     if isinstance(ground, dict) and "height" in ground:
         from ..frames import up_rotation
 

@@ -85,6 +85,15 @@ def test_a_warning_names_the_axis_of_the_file(tmp_path: Path) -> None:
         assert "--front given" in warnings_of(stood)[0]
 
 
+def test_a_viewpoint_that_was_found_is_told_in_the_frame_of_the_file(tmp_path: Path) -> None:
+    found = [1.0, 2.0, 3.0]  # in the scene, z up
+    for suffix, there in ((".obj", [1.0, 3.0, -2.0]), (".ply", found)):
+        write_mesh(tmp_path / f"a{suffix}", arrow())
+        report = {"evidence": {"ground": None, "viewpoint_found": {"at": list(found)}}}
+        tell(report, load(tmp_path / f"a{suffix}"))
+        assert report["evidence"]["viewpoint_found"]["at"] == pytest.approx(there)
+
+
 def scan_in(path: Path, up: str) -> tuple[np.ndarray, np.ndarray]:
     """The example scan written raw into a file with `up` as its up axis; and the turn from scene to file."""
     scan = load(EXAMPLES / "chair_scan.ply").shape
