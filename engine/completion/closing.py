@@ -64,12 +64,11 @@ def closing(mesh: Mesh, field: Field, seen: PointCloud, device: torch.device | s
     looked = None if seen.viewpoint is None else LookedThrough(seen.points, seen.viewpoint, seen.scans)
     added = membranes_of(filled, looked)
     added |= bridges_of(filled | added, looked)
-    before, after = _betti(filled), _betti(filled | added)
-    # What is shut in now nobody sees, and no printer wants: it is filled.
-    shut_in = ndimage.binary_fill_holes(filled | added, _BY_EDGES) & ~filled
-    added |= shut_in
+    joined = filled | added
+    added |= _shut_in(joined)  # nobody sees it, and no printer wants it
     if not added.any():
         return Closing()
+    before, after = _betti(filled), _betti(joined)
     near = added
     for _ in range(FADES):
         near = _grown(near, TOUCHING)
@@ -178,6 +177,13 @@ def _euler(filled: Filled) -> int:
     six = np.sum(corners, axis=0, dtype=np.int8) == 6
     rings = sum(int((six & ~corners[k] & ~corners[7 - k]).sum()) for k in range(4))
     return int(filled.sum()) - edges + squares - int(both(xy, 2).sum()) + rings
+
+
+def _shut_in(filled: Filled) -> Filled:
+    """The hollows: what is empty and does not hang together with the outside."""
+    label, _ = ndimage.label(~np.pad(filled, 1), _BY_EDGES)
+    label = label[1:-1, 1:-1, 1:-1]
+    return np.asarray(label > 1)  # the padding's corner comes first: 1 is the outside
 
 
 def _betti(filled: Filled) -> tuple[int, int, int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -82,9 +83,13 @@ class _OneScan:
         self.viewpoint = np.asarray(viewpoint, np.float64)
         rays, self.depths = self._directions(points)
         self.rays = cKDTree(rays)
-        some = rays[:: max(1, len(rays) // POINTS)]
-        self.pitch = float(np.median(self.rays.query(some, k=min(3, len(rays)))[0][:, -1]))
+
+    @cached_property
+    def pitch(self) -> float:
         """Between neighbours of the image, in radians."""
+        rays = np.asarray(self.rays.data)
+        some = rays[:: max(1, len(rays) // POINTS)]
+        return float(np.median(self.rays.query(some, k=min(3, len(rays)))[0][:, -1]))
 
     def _directions(self, points: NDArray[np.floating[Any]]) -> tuple[Float64Array, Float64Array]:
         away = np.asarray(points, np.float64) - self.viewpoint

@@ -85,7 +85,7 @@ def _by_raster(points: Array, directions: Array) -> SeenFrom | None:
     # A plane's image is as regular from the place's mirror image in the plane: what lies elsewhere tells them apart,
     # what is hidden, and at last that people scan from above.
     few = points[:FEWER]
-    spacing = float(np.median(cKDTree(few).query(few, k=2)[0][:, 1]))
+    spacing = _spacing(few)
     faults = [pitch.strays(place) + hidden_from(few, place, spacing) + 0.02 * (place[2] < 0) for place in places]
     best = int(np.argmin(faults))
     return SeenFrom(places[best], "its raster", float(np.clip(1.0 - faults[best], 0.0, 1.0)))
@@ -123,7 +123,7 @@ class Pitch:
 def _by_evenness(points: Array, directions: Array) -> SeenFrom | None:
     """points: in random order."""
     some, few = points[:POINTS], points[:FEWER]
-    spacing = float(np.median(cKDTree(few).query(few, k=2)[0][:, 1]))
+    spacing = _spacing(few)
     if not spacing > 0:
         return None
     hidden = np.array([hidden_from(few, DISTANCE * direction, spacing) for direction in directions])
@@ -145,6 +145,10 @@ def _by_evenness(points: Array, directions: Array) -> SeenFrom | None:
     if sure < SURE:
         return None
     return SeenFrom(place, "its even image", float(sure))
+
+
+def _spacing(points: Array) -> float:
+    return float(np.median(cKDTree(points).query(points, k=2)[0][:, 1]))
 
 
 def hidden_from(points: Array, place: Array, spacing: float) -> float:

@@ -16,7 +16,8 @@ UNSEEN = 0.1
 def clean_mesh(
     mesh: Mesh, min_component_fraction: float = 0.01, observed: NDArray[np.float32] | None = None, reach: float = 0.01
 ) -> Mesh:
-    """Removes crumbs: connected components with less than this fraction of the surface's area. The largest stays.
+    """Removes crumbs: connected components with less than this fraction of the surface's area, where nothing is said of
+    what was observed. The largest stays.
 
     observed: (N, 3) points in the mesh's frame. A component that one point in 500 of them (at least five) lies nearest
     to, within `reach`, was seen and is no crumb: a thin leg may come out in pieces. One that nobody saw hangs in the

@@ -94,23 +94,19 @@ def pack_arrays(arrays: JobArrays) -> bytes:
     for suffix, shape in zip(_SUFFIXES, [arrays, *arrays.others], strict=False):
         if len(shape.points) or shape.code is None:
             members[f"points{suffix}"] = np.asarray(shape.points, np.float32)
-        if shape.normals is not None:
-            members[f"normals{suffix}"] = np.asarray(shape.normals, np.float32)
-        if shape.faces is not None:
-            members[f"faces{suffix}"] = np.asarray(shape.faces, np.int32)
-        if shape.colours is not None:
-            members[f"colours{suffix}"] = np.asarray(shape.colours, np.float32)
+        members |= _present({
+            f"normals{suffix}": (shape.normals, np.float32), f"faces{suffix}": (shape.faces, np.int32),
+            f"colours{suffix}": (shape.colours, np.float32),
+        })  # fmt: skip
         members |= _material_members(shape.materials, shape.face_materials, suffix)
         members |= _code_members(shape.code, suffix)
     if arrays.viewpoints is not None and arrays.scans is not None:
         members["viewpoints"] = np.asarray(arrays.viewpoints, np.float32)
         members["scans"] = np.asarray(arrays.scans, np.int32)
-    if arrays.offset is not None:
-        members["offset"] = np.asarray(arrays.offset, np.float64)
-    if arrays.kept is not None:
-        members["kept"] = np.asarray(arrays.kept, np.float32)
-    if arrays.kept_normals is not None:
-        members["kept_normals"] = np.asarray(arrays.kept_normals, np.float32)
+    members |= _present({
+        "offset": (arrays.offset, np.float64), "kept": (arrays.kept, np.float32),
+        "kept_normals": (arrays.kept_normals, np.float32),
+    })  # fmt: skip
     return write_npz(members)
 
 
@@ -190,14 +186,10 @@ def pack_mesh(mesh: Mesh, code: ShapeCode | None = None) -> bytes:
     faces = np.asarray(mesh.faces, np.int32)
     normals = mesh.normals if mesh.normals is not None else vertex_normals(Mesh(vertices, faces))
     members = {"vertices": vertices, "faces": faces, "normals": np.asarray(normals, np.float32)}
-    if mesh.colours is not None:
-        members["colours"] = np.asarray(mesh.colours, np.float32)
-    if mesh.uvs is not None:
-        members["uvs"] = np.asarray(mesh.uvs, np.float32)
-    if mesh.own_frame is not None:
-        members["own_frame"] = np.asarray(mesh.own_frame, np.float64)
-    if mesh.seen is not None:
-        members["seen"] = np.asarray(mesh.seen, np.uint8)
+    members |= _present({
+        "colours": (mesh.colours, np.float32), "uvs": (mesh.uvs, np.float32), "own_frame": (mesh.own_frame, np.float64),
+        "seen": (mesh.seen, np.uint8),
+    })  # fmt: skip
     return write_npz(members | _material_members(mesh.materials, mesh.face_materials) | _code_members(code))
 
 
@@ -269,6 +261,11 @@ def _materials(
         for name, row, known_ in zip(names, rows, known, strict=True)
     )
     return materials, numbers.astype(np.int32)
+
+
+def _present(members: dict[str, tuple[NDArray[Any] | None, type]]) -> dict[str, NDArray[Any]]:
+    """Those that there are, of the types that travel."""
+    return {name: np.asarray(values, kind) for name, (values, kind) in members.items() if values is not None}
 
 
 def _material_members(
